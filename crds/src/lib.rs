@@ -17,17 +17,19 @@ mod virtual_registry;
 
 pub use definition::definitions;
 pub use dependency_proxy::{
-    Alias, Auth, Azure, DependencyProxy, DependencyProxySpec, DependencyProxyStatus, Ephemeral, Gcs, LocalCache,
-    Mirror, PersistentVolumeClaim, S3, Storage, UpstreamNetworks,
+    Alias, Auth, Azure, DependencyProxy, DependencyProxySpec, DependencyProxyStatus, Ephemeral, Gcs,
+    LocalCache, Mirror, PersistentVolumeClaim, S3, Storage, UpstreamNetworks,
 };
 pub use group::{
-    Cleanup, DependencyProxyCleanup, DependencyProxyGroup, DependencyProxyGroupSpec, DependencyProxyGroupStatus,
-    DeployToken, Member, Quota, Role, Scope, Subject, SubjectKind, VirtualRegistryCleanup,
+    Cleanup, DependencyProxyCleanup, DependencyProxyGroup, DependencyProxyGroupSpec,
+    DependencyProxyGroupStatus, DeployToken, Member, Quota, Role, Scope, Subject, SubjectKind,
+    VirtualRegistryCleanup,
 };
 pub use pull_binding::{CiVariables, PullBinding, PullBindingSpec, PullBindingStatus};
 pub use reference::{AllowedNamespaces, From, LocalReference, NamespacedReference};
 pub use registry_upstream::{
-    Action, RateLimit, RegistryUpstream, RegistryUpstreamSpec, RegistryUpstreamStatus, RepositoryRule, WhenRefused,
+    Action, RateLimit, RegistryUpstream, RegistryUpstreamSpec, RegistryUpstreamStatus, RepositoryRule,
+    WhenRefused,
 };
 pub use virtual_registry::{VirtualRegistry, VirtualRegistrySpec, VirtualRegistryStatus};
 
