@@ -10,6 +10,7 @@
 )]
 
 pub mod blob;
+pub mod client;
 pub mod image;
 pub mod process;
 pub mod proxy;

@@ -28,7 +28,6 @@ impl Repository {
     }
 
     /// A request to `path` below the repository: `blobs/sha256:...`, `manifests/latest`, `tags/list`.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.authorized(self.client.request(method, format!("{}/{path}", self.base)))
     }
