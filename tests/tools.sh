@@ -12,6 +12,7 @@ cache=${DEPENDENCY_PROXY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/dependency-proxy
 # command:package, where they differ
 commands=(skopeo buildah podman dockerd:docker.io containerd runc umoci jq ab:apache2-utils
           docker-registry htpasswd:apache2-utils)
+policy=/usr/sbin/policy-rc.d
 
 packages() {
   local entry missing=() lost=()
@@ -25,9 +26,13 @@ packages() {
     return 0
   fi
   echo "Installing Debian packages: ${missing[*]}"
+  # Debian asks this script whether a new package's service starts: docker-registry would take the proxy's port 5000.
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
+    trap 'rm -f $policy' EXIT
+  fi
   apt-get update -qq
-  # A package must not start its service: the tests start their own, on their own ports.
-  DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 build() { # NAME VERSION SOURCE
