@@ -16,13 +16,13 @@ run: rust ## build and start the proxy; arguments: make run ARGS="-f documents.y
 
 test: lint unit ## install what the tests need and run all of them
 
-lint: rust tools ## formatting, clippy, documentation, banned crates, licences, sources
+lint: tools rust ## formatting, clippy, documentation, banned crates, licences, sources
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	$(DENY) --locked check bans licenses sources
 
-unit: rust tools ## every test, with the real registries, stores and clients
+unit: tools rust ## every test, with the real registries, stores and clients
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace --no-fail-fast
 
@@ -32,7 +32,7 @@ demo: rust ## the whole job on this machine: a real registry, a real image, real
 	cargo build --locked --package dependency-proxy-tests --bins
 	tests/demo.sh
 
-bench: rust tools ## measure, and print each figure beside the one asked for
+bench: tools rust ## measure, and print each figure beside the one asked for
 	cargo build --release --locked --bin dependency-proxy
 	cargo bench --locked --package dependency-proxy-tests
 

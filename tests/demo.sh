@@ -12,7 +12,7 @@ started=()
 finish() {
   status=$?
   # The Docker engine is the last that was started; it ends its containerd before its folder goes.
-  for ((i = ${#started[@]} - 1; i >= 0; i--)); do kill "${started[i]}" 2>/dev/null && wait "${started[i]}" 2>/dev/null; done
+  for ((i = ${#started[@]} - 1; i >= 0; i--)); do kill "${started[i]}" 2>/dev/null || continue; wait "${started[i]}" 2>/dev/null || true; done
   [ $status = 0 ] || { echo; echo "The demo failed. The proxy's log:"; tail -n 40 "$folder/proxy.log"; }
   rm -rf "$folder"
 }

@@ -10,7 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache=${DEPENDENCY_PROXY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/dependency-proxy-tools}
 
 # command:package, where they differ
-commands=(skopeo buildah podman dockerd:docker.io containerd runc umoci jq ab:apache2-utils
+commands=(cc:build-essential go:golang-go curl skopeo buildah podman dockerd:docker.io containerd runc umoci jq ab:apache2-utils
           docker-registry htpasswd:apache2-utils)
 policy=/usr/sbin/policy-rc.d
 
@@ -35,11 +35,17 @@ packages() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# Go 1.21 is the first that fetches by itself the newer toolchain that a module asks for.
+has_go() {
+  local version
+  version=$(go env GOVERSION 2>/dev/null) && [ "$(printf 'go1.21\n%s\n' "$version" | sort -V | head -n 1)" = go1.21 ]
+}
+
 build() { # NAME VERSION SOURCE
   local name=$1 version=$2 source=$3 room=$cache/$1-$2 staging=$cache/.$1-$2.building
   [ ! -x "$room/$name" ] || return 0
-  if [ "$source" != cargo ] && ! command -v go >/dev/null; then
-    echo "Not built: $name. It needs Go 1.21 or newer (go.dev/dl); tests that need it will say so." >&2
+  if [ "$source" != cargo ] && ! has_go; then
+    echo "Not built: $name. It needs Go 1.21 or newer, from go.dev/dl; tests that need $name will fail." >&2
     return 1
   fi
   echo "Building $name $version (once; kept in $room)"

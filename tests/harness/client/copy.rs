@@ -104,11 +104,20 @@ impl Regctl {
         self.call(&["registry", "login", "-u", &login.user, "-p", &login.password, host]).await
     }
 
-    /// `regctl image copy` into a new OCI layout, with all platforms and all that refers to the image.
+    /// `regctl image copy` into a new OCI layout, with all platforms.
     pub async fn copy(&self, image: &str) -> (Output, PathBuf) {
+        self.copy_with(&[], image).await
+    }
+
+    /// The same with all that refers to the image.
+    pub async fn copy_with_referrers(&self, image: &str) -> (Output, PathBuf) {
+        self.copy_with(&["--referrers"], image).await
+    }
+
+    async fn copy_with(&self, options: &[&str], image: &str) -> (Output, PathBuf) {
         let into = fresh(&self.folder);
         let target = format!("ocidir://{}:copy", into.display());
-        (self.call(&["image", "copy", "--referrers", image, &target]).await, into)
+        (self.call(&[&["image", "copy"], options, &[image, &target]].concat()).await, into)
     }
 }
 
