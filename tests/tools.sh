@@ -9,9 +9,12 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${DEPENDENCY_PROXY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/dependency-proxy-tools}
 
+# Daemons lie where only root's PATH leads.
+PATH=$PATH:/usr/sbin:/sbin
+
 # command:package, where they differ
-commands=(cc:build-essential go:golang-go curl skopeo buildah podman dockerd:docker.io containerd runc umoci jq ab:apache2-utils
-          docker-registry htpasswd:apache2-utils)
+commands=(cc:build-essential go:golang-go curl jq ab:apache2-utils docker-registry
+          skopeo buildah podman dockerd:docker.io containerd runc umoci)
 policy=/usr/sbin/policy-rc.d
 
 packages() {
@@ -57,6 +60,7 @@ build() { # NAME VERSION SOURCE
   else
     CGO_ENABLED=0 GOBIN="$staging" nice go install -trimpath -ldflags "-s -w" "$source@$version"
   fi
+  [ -x "$staging/$name" ] || return 1
   # Renamed when complete: a build cut in the middle leaves nothing that looks finished.
   rm -rf "$room" && mv "$staging" "$room"
 }
