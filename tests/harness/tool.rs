@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
@@ -49,18 +50,19 @@ pub fn is_root() -> bool {
 
 /// Whether a test has to be left out here because these installed programs, or root, are missing; says so.
 #[must_use]
-#[allow(clippy::print_stderr, reason = "a test that is left out must be seen")]
 pub fn left_out(programs: &[&str], root: bool) -> bool {
     let missing: Vec<_> = programs.iter().filter(|name| installed(name).is_none()).copied().collect();
-    if !missing.is_empty() {
-        eprintln!("left out: {} not installed; run make tools as root", missing.join(", "));
-        return true;
-    }
-    if root && !is_root() {
-        eprintln!("left out: {} needs root; run make test as root", programs.join(", "));
-        return true;
-    }
-    false
+    let reason = if !missing.is_empty() {
+        format!("not installed: {}. As root, make tools installs them", missing.join(", "))
+    } else if root && !is_root() {
+        "it needs root: sudo make test".to_owned()
+    } else {
+        return false;
+    };
+    let thread = std::thread::current();
+    // Not eprintln: the output of a test that passes is hidden, and this must be seen.
+    let _ = writeln!(std::io::stderr(), "left out: {}: {reason}", thread.name().unwrap_or("a test"));
+    true
 }
 
 /// A TCP port of 127.0.0.1 that nobody listens on, and that this process hands out once only.
