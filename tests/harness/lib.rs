@@ -1,1 +1,20 @@
+//! What tests need beside the product: real registries, stores and clients, and the product as a process.
+//!
+//! Everything starts on free ports in temporary folders and ends with its owner, so tests run side by side.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where its ground is missing"
+)]
+
+pub mod blob;
+pub mod client;
+pub mod image;
+pub mod process;
+pub mod proxy;
+pub mod registry;
+pub mod repository;
+pub mod s3;
+pub mod tool;
