@@ -1,11 +1,20 @@
-//! A pull-through cache for container images.
+//! A pull-through cache for container images. `ARCHITECTURE.md` has the way of a request through these rooms.
 
+pub mod admin;
+pub mod args;
 pub mod auth;
 pub mod cache;
 pub mod clock;
+pub mod command;
+pub mod documents;
 pub mod http;
 pub mod metrics;
 pub mod quota;
 pub mod resolve;
+pub mod run;
 pub mod store;
+pub mod telemetry;
 pub mod upstream;
+
+pub use clock::Clock;
+pub use run::{Running, Settings, StartError};

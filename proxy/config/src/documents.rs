@@ -35,6 +35,14 @@ pub struct Document {
     pub(crate) source: Source,
 }
 
+impl Document {
+    /// The file that it was read from, as it was named to [`parse`].
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.source.file
+    }
+}
+
 /// The kinds that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {

@@ -53,6 +53,19 @@ pub fn role_of(config: &Config, path: &str, user: &str) -> Option<Role> {
     members.filter(|member| matches!(&member.subject, Subject::User(name) if name == user)).map(|member| member.role).max()
 }
 
+/// Who a user name belongs to, without a password: for explanations only.
+#[must_use]
+pub fn caller_named(config: &Config, user: &str) -> Option<Caller> {
+    if let Some(fingerprint) = user_fingerprint(config, user) {
+        return Some(Caller { identity: Identity::User(user.to_owned()), fingerprint });
+    }
+    config.groups.values().find_map(|group| {
+        let token = group.deploy_tokens.iter().find(|token| token.username == user)?;
+        let identity = Identity::DeployToken { group: group.id.clone(), name: token.name.clone() };
+        Some(Caller { identity, fingerprint: token.fingerprint.clone() })
+    })
+}
+
 fn deploy_token<'a>(config: &'a Config, caller: &Caller) -> Option<&'a DeployToken> {
     let Identity::DeployToken { group, name } = &caller.identity else { return None };
     let group = config.groups.values().find(|candidate| candidate.id == *group)?;

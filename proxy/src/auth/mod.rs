@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use config::{Config, ObjectId};
 use oci::Name;
 
-pub use authz::{authorize, role_of};
+pub use authz::{authorize, caller_named, role_of};
 pub use credentials::Credentials;
 pub use key::OwnKey;
 pub use token::{Issued, SERVICE, Signer, pull_scopes};

@@ -49,14 +49,8 @@ impl Cache {
     /// # Errors
     /// When no upstream has it.
     pub async fn tags(self: &Arc<Self>, pull: &Pull, n: Option<u32>, last: Option<&str>) -> Result<TagList, Error> {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        if let Some(n) = n {
-            query.append_pair("n", &n.min(MAX_PAGE).to_string());
-        }
-        if let Some(last) = last {
-            query.append_pair("last", last);
-        }
-        let query = Some(query.finish()).filter(|query| !query.is_empty());
+        let n_at_most = n.map(|n| n.min(MAX_PAGE).to_string());
+        let query = query([("n", n_at_most.as_deref()), ("last", last)]);
         if n == Some(0) {
             // distribution-spec: an empty list and no Link.
             return Ok(TagList { tags: Vec::new(), next: None });
@@ -81,11 +75,7 @@ impl Cache {
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Referrers, Error> {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        if let Some(artifact_type) = artifact_type {
-            query.append_pair("artifactType", artifact_type);
-        }
-        let query = Some(query.finish()).filter(|query| !query.is_empty());
+        let query = query([("artifactType", artifact_type)]);
         let native = self
             .first(pull, |source| {
                 let (client, query) = (self.client(pull, source), query.clone());
@@ -142,6 +132,13 @@ impl Cache {
         }
         Err(Error(attempts))
     }
+}
+
+/// The parameters that have a value, as a query; `None` where none has.
+fn query<'a>(parameters: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Option<String> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(parameters.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    Some(query.finish()).filter(|query| !query.is_empty())
 }
 
 fn read_tags(list: &List) -> Result<TagList, Reason> {

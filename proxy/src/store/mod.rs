@@ -85,7 +85,33 @@ impl Store {
     /// error here: pulls go on without it.
     pub fn open(instance: &Instance, data_dir: &std::path::Path, metrics: Metrics, clock: Clock) -> Result<Self, Error> {
         let blobs: PathBuf = data_dir.join(format!("{}.{}/v1/blobs", instance.id.namespace, instance.id.name));
-        let folder = Arc::new(Folder::open(blobs, data_dir.join("spool"), instance.local_size_limit, metrics.clone())?);
+        let folder = Folder::open(blobs, data_dir.join("spool"), instance.local_size_limit, metrics.clone())?;
+        Self::over(folder, instance, data_dir, metrics, clock)
+    }
+
+    /// Opens the records of a store that another process is using; of its blobs nothing is seen and nothing touched.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn look_into(
+        instance: &Instance,
+        data_dir: &std::path::Path,
+        empty: &std::path::Path,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let folder = Folder::open(empty.join("blobs"), empty.join("spool"), u64::MAX, metrics.clone())?;
+        Self::over(folder, instance, data_dir, metrics, clock)
+    }
+
+    fn over(
+        folder: Folder,
+        instance: &Instance,
+        data_dir: &std::path::Path,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let folder = Arc::new(folder);
         let (objects, shared): (Arc<dyn ObjectStore>, bool) = match &instance.storage {
             Storage::Folder => (Arc::new(LocalFileSystem::new_with_prefix(data_dir).map_err(objects)?), false),
             Storage::S3(s3) => (object::bucket(s3).map_err(objects)?, true),

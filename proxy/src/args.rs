@@ -1,0 +1,86 @@
+//! The command line. Every flag has an environment variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use config::ObjectId;
+
+use crate::telemetry::Format;
+
+/// A pull-through cache for container images.
+#[derive(Debug, Parser)]
+#[command(name = "dependency-proxy", version, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve images.
+    Serve(Serve),
+    /// Print the problems of documents; exit 1 if there is an error among them.
+    Check(Documents),
+    /// Tell what a pull of an image would do, and why it would be refused.
+    Explain(Explain),
+    /// Print each upstream's pull limit and what remains, without spending a pull.
+    Quota(Documents),
+}
+
+#[derive(Debug, Args)]
+pub struct Documents {
+    /// A file or folder of documents; may be repeated.
+    #[arg(short = 'f', long = "file", env = "DEPENDENCY_PROXY_FILE", value_delimiter = ',', value_name = "PATH")]
+    pub file: Vec<PathBuf>,
+    /// The DependencyProxy to serve, where the documents have several.
+    #[arg(long, env = "DEPENDENCY_PROXY_INSTANCE", value_name = "NAMESPACE/NAME", value_parser = object_id)]
+    pub instance: Option<ObjectId>,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    pub documents: Documents,
+    /// Where clients reach it.
+    #[arg(long, env = "DEPENDENCY_PROXY_LISTEN", default_value = "127.0.0.1:5000")]
+    pub listen: SocketAddr,
+    /// Where metrics, probes and status are.
+    #[arg(long, env = "DEPENDENCY_PROXY_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    pub admin_listen: SocketAddr,
+    /// The folder of downloads in progress and kept blobs.
+    #[arg(long, env = "DEPENDENCY_PROXY_DATA_DIR", default_value = "./data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// What is logged, such as `info` or `info,access=off`; PUT /log-level on the admin port changes it.
+    #[arg(long, env = "DEPENDENCY_PROXY_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// How log lines look.
+    #[arg(long, env = "DEPENDENCY_PROXY_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: Format,
+    /// Seconds during which connections are still accepted after SIGTERM.
+    #[arg(long, env = "DEPENDENCY_PROXY_LINGER_SECONDS", default_value_t = 10, hide = true)]
+    pub linger_seconds: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The image as it is pulled, with or without the host.
+    pub image: String,
+    /// Who pulls: a static user or a deploy token's user name.
+    #[arg(long = "as", value_name = "USER")]
+    pub user: Option<String>,
+    #[command(flatten)]
+    pub documents: Documents,
+    /// The folder of the proxy, to tell what is cached.
+    #[arg(long, env = "DEPENDENCY_PROXY_DATA_DIR", default_value = "./data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+fn object_id(text: &str) -> Result<ObjectId, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Ok(ObjectId { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => Err("write it as namespace/name".to_owned()),
+    }
+}
