@@ -13,7 +13,7 @@ mod serve;
 mod tests;
 mod token;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,17 +52,22 @@ struct Registry {
 impl Upstream {
     /// Starts an empty registry over plain HTTP on a free port of 127.0.0.1.
     pub async fn start() -> Self {
-        Self::launch(None).await
+        Self::launch(Ipv4Addr::LOCALHOST, None).await
+    }
+
+    /// The same on another loopback address, such as 127.0.0.9: another host, as far as credentials are concerned.
+    pub async fn start_on(address: Ipv4Addr) -> Self {
+        Self::launch(address, None).await
     }
 
     /// The same over TLS, with a certificate for 127.0.0.1 and localhost of a CA made for this call.
     pub async fn start_tls() -> (Self, Ca) {
         let ca = Ca::generate();
-        (Self::launch(Some(&ca)).await, ca)
+        (Self::launch(Ipv4Addr::LOCALHOST, Some(&ca)).await, ca)
     }
 
-    async fn launch(ca: Option<&Ca>) -> Self {
-        let (listener, base) = Listener::bind(ca).await;
+    async fn launch(address: Ipv4Addr, ca: Option<&Ca>) -> Self {
+        let (listener, base) = Listener::bind(address, ca).await;
         let registry = Arc::new(Registry {
             base,
             content: Content::default(),

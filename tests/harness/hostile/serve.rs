@@ -1,6 +1,6 @@
 //! The port, and TLS on it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) async fn bind(ca: Option<&Ca>) -> (Self, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub(super) async fn bind(address: Ipv4Addr, ca: Option<&Ca>) -> (Self, String) {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let scheme = if ca.is_some() { "https" } else { "http" };
         let tls = ca.map(Ca::acceptor);
