@@ -55,7 +55,15 @@ impl Documents {
         }));
     }
 
-    /// Adds a RegistryUpstream over plain HTTP.
+    /// Adds a ConfigMap.
+    pub fn config_map(&mut self, name: &str, data: Value) {
+        self.0.push(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": NAMESPACE}, "data": data,
+        }));
+    }
+
+    /// Adds a RegistryUpstream, with plain HTTP allowed.
     pub fn upstream(&mut self, name: &str, upstream: &Upstream) {
         self.add(
             "RegistryUpstream",
