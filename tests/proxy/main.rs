@@ -9,6 +9,8 @@ mod documents;
 mod fallback;
 mod freshness;
 mod hostile_upstream;
+mod lists;
+mod names;
 mod resume;
 mod rights;
 mod single_flight;
