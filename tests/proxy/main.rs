@@ -13,6 +13,7 @@ mod lists;
 mod names;
 mod resume;
 mod rights;
+mod secrets;
 mod single_flight;
 mod stale;
 
