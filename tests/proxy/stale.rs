@@ -241,8 +241,22 @@ async fn what_is_not_cached_is_refused_with_a_sentence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_used_up_quota_is_said_with_its_numbers() {
     let it = warm().await;
+    it.upstream.image("library/b", "1", &[]);
     it.upstream.quota(200, 0, 21600);
     let answer = it.proxy.client().manifest("library/b", "1").await;
     answer.refused(429, "TOOMANYREQUESTS", "upstream's quota is used up (0 of 200) and library/b:1 is not cached. Cached images still work. Try again after");
     it.is_served_stale().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_pull_from_an_upstream_that_never_answers_ends() {
+    let it = warm().await;
+    it.upstream.on("/v2/").fault(Fault::Hang);
+    let layer = oci::Digest::of(oci::Algorithm::Sha256, b"nobody has it");
+    let (client, other) = (it.proxy.client(), it.proxy.client());
+    let (manifest, blob) = tokio::join!(client.manifest("library/b", "1"), other.blob("library/b", layer));
+    for answer in [manifest, blob] {
+        answer.refused(503, "UNAVAILABLE", "is not cached. Cached images still work. Try again in");
+        assert!(answer.took < Duration::from_secs(16), "it says 10 s and took {:?}", answer.took);
+    }
 }
