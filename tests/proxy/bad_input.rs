@@ -32,7 +32,7 @@ async fn is_refused(proxy: &Proxy, method: &str, target: &[u8], headers: &str) -
     let body = answer.split_once("\r\n\r\n").unwrap_or_default().1;
     let document = serde_json::from_str::<serde_json::Value>(body).unwrap_or_default();
     // What is no HTTP is answered below the application, without a body.
-    let is_http = !target.contains([' ', '\0', '\u{fffd}']) && status != 431 && status != 414;
+    let is_http = !target.contains([' ', '\0', '\u{7f}', '\u{fffd}']) && status != 431 && status != 414;
     assert!(!is_http || document["errors"][0]["code"].is_string(), "{method} {target}: {status} {body:?}");
     status
 }

@@ -179,7 +179,7 @@ async fn a_challenge_of_a_redirects_target_is_not_answered() {
     let elsewhere = format!("{}v2/library/a/blobs/{}", stranger.url(), image.layers[0]);
     upstream.on("/blobs/").fault(Fault::Redirect(elsewhere));
     let answer = proxy.client().blob("library/a", image.layers[0]).await;
-    assert!(answer.status.is_server_error(), "{}: {}", answer.status, answer.text());
+    assert!(answer.status.as_u16() >= 400, "{}: {}", answer.status, answer.text());
     assert!(stranger.requests().iter().all(|r| r.header("authorization").is_none()));
 }
 
@@ -258,7 +258,7 @@ async fn foreign_realm(token_hosts: &[&str]) -> (Upstream, Upstream, Proxy) {
 async fn a_token_realm_on_another_site_gets_no_credentials() {
     let (_, stranger, proxy) = foreign_realm(&[]).await;
     let answer = proxy.client().manifest("library/a", "1").await;
-    assert!(answer.status.is_server_error(), "{}: {}", answer.status, answer.text());
+    assert!(answer.status.as_u16() >= 400, "{}: {}", answer.status, answer.text());
     answer.error();
     assert!(stranger.requests().iter().all(|r| r.header("authorization").is_none()), "CVE-2026-33540");
 }

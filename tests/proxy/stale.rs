@@ -212,7 +212,7 @@ async fn rejected_credentials_are_not_tried_again_until_they_change() {
         it.is_stale(&it.tag().await);
     }
     let cold = it.proxy.client().manifest("library/b", "1").await;
-    cold.refused(502, "UNAVAILABLE", "upstream refused this group's credentials. Cached images still work. Ask the group's owner to renew them.");
+    cold.refused(502, "DENIED", "upstream refused this group's credentials. Cached images still work. Ask the group's owner to renew them.");
     assert_eq!(
         it.upstream.count(Method::GET, "/token"),
         1,
