@@ -12,7 +12,7 @@ use proxy::{Clock, Running, Settings};
 use tempfile::TempDir;
 use url::Url;
 
-use crate::client::Client;
+use crate::pull::Client;
 use crate::documents::Documents;
 use crate::hostile::Upstream;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use harness::client::{Answer, Client, realm};
+use harness::pull::{Answer, Client, realm};
 use harness::documents::Documents;
 use harness::hostile::Upstream;
 use harness::server::Proxy;

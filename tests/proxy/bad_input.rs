@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use harness::client::raw;
+use harness::pull::raw;
 use harness::hostile::{Image, Upstream, noise};
 use harness::server::Proxy;
 use http::Method;

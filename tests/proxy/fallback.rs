@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::client::Client;
+use harness::pull::Client;
 use harness::hostile::{Fault, Upstream, noise};
 use harness::server::Proxy;
 use http::Method;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use harness::client::Answer;
+use harness::pull::Answer;
 use harness::hostile::{Fault, Upstream, noise};
 use harness::server::Proxy;
 use http::Method;

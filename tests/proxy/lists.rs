@@ -1,6 +1,6 @@
 //! `tags/list` and `referrers`, as the distribution-spec has them.
 
-use harness::client::Client;
+use harness::pull::Client;
 use harness::hostile::{Fault, Upstream};
 use harness::server::Proxy;
 use http::Method;

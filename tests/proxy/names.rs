@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use harness::client::Answer;
+use harness::pull::Answer;
 use harness::documents::{Documents, NAMESPACE};
 use harness::hostile::{Image, Upstream, noise};
 use harness::server::{Builder, Proxy};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use harness::client::Client;
+use harness::pull::Client;
 use harness::hostile::{Fault, Gate, Upstream, noise};
 use harness::server::Proxy;
 use http::Method;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::client::{Answer, Client};
+use harness::pull::{Answer, Client};
 use harness::documents::Documents;
 use harness::hostile::{Fault, Image, Upstream, noise};
 use harness::server::Proxy;
