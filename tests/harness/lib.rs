@@ -1,6 +1,23 @@
-//! What tests stand on: registries, proxies and clients, all in this process or started by it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A harness fails the test that uses it.
+//! What tests need beside the product: real registries, stores and clients, the product as a process and in this one.
+//!
+//! Everything starts on free ports in temporary folders and ends with its owner, so tests run side by side.
 
-pub mod pull;
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where its ground is missing"
+)]
+
+pub mod blob;
+pub mod client;
 pub mod documents;
 pub mod hostile;
+pub mod image;
+pub mod process;
+pub mod proxy;
+pub mod pull;
+pub mod registry;
+pub mod repository;
+pub mod s3;
+pub mod tool;

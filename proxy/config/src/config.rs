@@ -272,7 +272,9 @@ impl Upstream {
     /// The rule that refuses this repository: a deny rule that matches, or the allow list as a whole where none does.
     #[must_use]
     pub fn refusal(&self, repository: &Name) -> Option<Refusal<'_>> {
-        let matching = |action| self.rules.iter().find(move |r| r.action == action && r.repository.matches(repository.as_str()));
+        let matching = |action| {
+            self.rules.iter().find(move |r| r.action == action && r.repository.matches(repository.as_str()))
+        };
         if let Some(rule) = matching(Action::Deny) {
             return Some(Refusal::Denied(&rule.name));
         }
@@ -294,6 +296,8 @@ impl Config {
     /// The groups that a path belongs to: itself first, then its parents.
     pub fn lineage<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Arc<Group>> {
         let ends = path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
-        std::iter::once(path.len()).chain(ends.into_iter().rev()).filter_map(move |end| self.groups.get(&path[..end]))
+        std::iter::once(path.len())
+            .chain(ends.into_iter().rev())
+            .filter_map(move |end| self.groups.get(&path[..end]))
     }
 }

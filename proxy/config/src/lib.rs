@@ -2,9 +2,21 @@
 //!
 //! The operator shows its problems as conditions, the proxy serves its [`Config`], `check` prints its problems:
 //! "why is my group not there" has one answer everywhere.
+//!
+//! [`parse`] reads a text into documents, [`judge`] judges all of them together.
 
 mod config;
+mod documents;
+mod judge;
+mod lines;
+mod problem;
+mod quantity;
 mod secret;
+mod split;
+mod typed;
 
 pub use config::*;
+pub use documents::{Document, Kind, Origin, parse};
+pub use judge::{Judgement, Options, judge};
+pub use problem::{Problem, Severity};
 pub use secret::{Secret, TokenHash, fingerprint};

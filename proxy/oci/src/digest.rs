@@ -93,7 +93,8 @@ fn decode<const N: usize>(text: &str) -> Result<[u8; N], DigestError> {
 
 /// image-spec: `algorithm ::= algorithm-component (algorithm-separator algorithm-component)*`.
 fn is_algorithm(text: &str) -> bool {
-    let component = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let component =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     text.split(['+', '.', '_', '-']).all(component)
 }
 

@@ -56,8 +56,12 @@ impl Manifest {
             (_, Some(header)) => Ok(Self { media_type: header }),
             (Some(document), None) => Ok(Self { media_type: document }),
             // OCI documents may leave mediaType out; their shape then tells them apart.
-            (None, None) if document.manifests.is_some() => Ok(Self { media_type: media::OCI_INDEX.to_owned() }),
-            (None, None) if document.layers.is_some() => Ok(Self { media_type: media::OCI_MANIFEST.to_owned() }),
+            (None, None) if document.manifests.is_some() => {
+                Ok(Self { media_type: media::OCI_INDEX.to_owned() })
+            }
+            (None, None) if document.layers.is_some() => {
+                Ok(Self { media_type: media::OCI_MANIFEST.to_owned() })
+            }
             (None, None) => Err(ManifestError::NoMediaType),
         }
     }
@@ -91,7 +95,10 @@ mod tests {
     #[test]
     fn the_header_decides_then_the_document_then_the_shape() {
         let check = |text: &str, header| Manifest::check(text.as_bytes(), header).map(|m| m.media_type);
-        assert_eq!(check(r#"{"layers":[]}"#, Some(media::DOCKER_MANIFEST)), Ok(media::DOCKER_MANIFEST.to_owned()));
+        assert_eq!(
+            check(r#"{"layers":[]}"#, Some(media::DOCKER_MANIFEST)),
+            Ok(media::DOCKER_MANIFEST.to_owned())
+        );
         assert_eq!(check(r#"{"mediaType":"x/y"}"#, Some("application/json")), Ok("x/y".to_owned()));
         assert_eq!(check(r#"{"manifests":[]}"#, None), Ok(media::OCI_INDEX.to_owned()));
         assert_eq!(check(r#"{"layers":[]}"#, None), Ok(media::OCI_MANIFEST.to_owned()));

@@ -52,7 +52,11 @@ impl Reference {
     /// # Errors
     /// When it is neither.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
-        if text.contains(':') { Ok(Self::Digest(Digest::parse(text)?)) } else { Tag::parse(text).map(Self::Tag) }
+        if text.contains(':') {
+            Ok(Self::Digest(Digest::parse(text)?))
+        } else {
+            Tag::parse(text).map(Self::Tag)
+        }
     }
 }
 

@@ -1,0 +1,47 @@
+# Everything that a person or a CI job runs. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+TOOLS := $(or $(DEPENDENCY_PROXY_TOOLS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dependency-proxy-tools)
+DENY = $(TOOLS)/cargo-deny-$(shell awk '$$1 == "cargo-deny" {print $$2}' tests/tools.list)/cargo-deny
+
+.PHONY: help run test lint unit demo bench tools advisories rust
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: rust ## build and start the proxy; arguments: make run ARGS="-f documents.yaml --listen 127.0.0.1:5001"
+	cargo build --release --locked --bin dependency-proxy
+	@exec "$${CARGO_TARGET_DIR:-target}/release/dependency-proxy" serve $(ARGS)
+
+test: lint unit ## install what the tests need and run all of them
+
+lint: tools rust ## formatting, clippy, documentation, banned crates, licences, sources
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	$(DENY) --locked check bans licenses sources
+
+unit: tools rust ## every test, with the real registries, stores and clients
+	cargo build --locked --workspace --bins
+	cargo test --locked --workspace --no-fail-fast
+
+demo: rust ## the whole job on this machine: a real registry, a real image, real clients
+	tests/tools.sh registry
+	cargo build --release --locked --bin dependency-proxy
+	cargo build --locked --package dependency-proxy-tests --bins
+	tests/demo.sh
+
+bench: tools rust ## measure, and print each figure beside the one asked for
+	cargo build --release --locked --bin dependency-proxy
+	cargo bench --locked --package dependency-proxy-tests
+
+tools: ## install the programs that the tests run (Debian packages as root, the rest from source)
+	tests/tools.sh
+
+advisories: tools ## known vulnerabilities of our dependencies; fetches a database from the network
+	$(DENY) --locked check advisories
+
+rust:
+	@command -v cargo >/dev/null || { echo "Rust is needed: install it with rustup, then run make again." >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "A C compiler is needed (Debian: gcc libc6-dev), then run make again." >&2; exit 1; }

@@ -1,0 +1,85 @@
+//! The problems of one document while it is judged, and the checks that several kinds share.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+
+use crate::{Document, Problem, Severity};
+
+pub(super) struct Report<'a> {
+    document: &'a Document,
+    pub(super) problems: Vec<Problem>,
+    refused: bool,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn of(document: &'a Document) -> Self {
+        Self { document, problems: Vec::new(), refused: false }
+    }
+
+    /// Something because of which the document does not serve.
+    pub(super) fn error(&mut self, field: &str, message: impl Into<String>) {
+        self.fault(field, message);
+        self.refused = true;
+    }
+
+    /// Something because of which a part of the document does not serve.
+    pub(super) fn fault(&mut self, field: &str, message: impl Into<String>) {
+        self.problems.push(self.document.problem(Severity::Error, field, message));
+    }
+
+    /// The part that a fault concerns is one without which the document cannot serve.
+    pub(super) fn refuse(&mut self) {
+        self.refused = true;
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Hands the problems over; the value counts unless the document is refused.
+    pub(super) fn close<T>(self, value: Option<T>, problems: &mut Vec<Problem>) -> Option<T> {
+        problems.extend(self.problems);
+        value.filter(|_| !self.refused)
+    }
+
+    pub(super) fn check(&mut self, holds: bool, field: &str, message: &str) {
+        if !holds {
+            self.error(field, message);
+        }
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn within(&mut self, field: &str, value: i64, bounds: RangeInclusive<i64>) {
+        if !bounds.contains(&value) {
+            self.error(field, format!("must be {} to {}", bounds.start(), bounds.end()));
+        }
+    }
+
+    /// A text within bounds, in characters.
+    pub(super) fn length(&mut self, field: &str, text: &str, bounds: RangeInclusive<usize>) {
+        if !bounds.contains(&text.chars().count()) {
+            self.error(field, format!("must have {} to {} characters", bounds.start(), bounds.end()));
+        }
+    }
+
+    /// A list within bounds.
+    pub(super) fn count(&mut self, field: &str, length: usize, bounds: RangeInclusive<usize>) {
+        if !bounds.contains(&length) {
+            self.error(field, format!("must have {} to {} entries", bounds.start(), bounds.end()));
+        }
+    }
+
+    /// Entries that must differ in one field, such as the name.
+    pub(super) fn unique<'b>(&mut self, list: &str, field: &str, keys: impl Iterator<Item = &'b str>) {
+        let mut seen = HashSet::new();
+        for (index, key) in keys.enumerate() {
+            if !seen.insert(key) {
+                let dot = if field.is_empty() { "" } else { "." };
+                self.error(
+                    &format!("{list}[{index}]{dot}{field}"),
+                    "is in the list already; each may be there once",
+                );
+            }
+        }
+    }
+}

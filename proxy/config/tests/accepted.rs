@@ -1,0 +1,140 @@
+//! What good documents become.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use config::{
+    Config, Document, Judgement, ObjectId, Options, Origin, Route, Storage, TokenHash, judge, parse,
+};
+
+const DESIGN: &str = include_str!("fixtures/design.yaml");
+
+fn documents(text: &str) -> Vec<Document> {
+    let (documents, problems) = parse(text, "f.yaml", Origin::File);
+    assert!(problems.is_empty(), "{problems:#?}");
+    documents
+}
+
+fn accepted(text: &str, options: &Options) -> Config {
+    let Judgement { config, problems } = judge(&documents(text), options);
+    assert!(problems.is_empty(), "{problems:#?}");
+    config.expect("a config")
+}
+
+#[test]
+fn the_documents_of_the_design_are_accepted_without_a_problem() {
+    let config = accepted(DESIGN, &Options::default());
+    assert_eq!(config.groups.keys().collect::<Vec<_>>(), ["team-a", "team-a/child"]);
+    let registry = &config.registries["team-a.hub"];
+    let names = registry.upstreams.iter().map(|u| u.id.name.as_str()).collect::<Vec<_>>();
+    assert_eq!(names, ["docker-hub", "quay"]);
+    assert!(matches!(&config.mirrors["hub.example.com"], Route::Group(group) if group.path == "team-a"));
+    let prefixes = config.aliases.iter().map(|a| a.prefix.as_str()).collect::<Vec<_>>();
+    assert_eq!(prefixes, ["virtual_registries/container/1", "harbor/dockerhub"]);
+    let Storage::S3(s3) = &config.instance.storage else { panic!("{:?}", config.instance.storage) };
+    assert_eq!((s3.bucket.as_str(), s3.prefix.as_deref(), s3.path_style), ("blobs", Some("a/b"), true));
+    assert_eq!(s3.credentials.as_ref().unwrap().secret_access_key.expose(), "key");
+    assert!(config.instance.users.hashes["alice"].expose().starts_with("$2y$05$"));
+    assert_eq!(config.instance.keys.current.as_deref(), Some("k2"));
+    assert_eq!(config.instance.keys.signing.len(), 2);
+}
+
+#[test]
+fn a_group_has_the_instances_default_upstream_where_it_names_none() {
+    let config = accepted(DESIGN, &Options::default());
+    let upstream = &config.groups["team-a/child"].upstream;
+    assert_eq!(upstream.id, ObjectId { namespace: "team-a".into(), name: "docker-hub".into() });
+    assert!(upstream.docker_hub);
+    assert_eq!(upstream.host, "docker.io");
+    assert_eq!(upstream.credentials.as_ref().unwrap().password.expose(), "secret");
+}
+
+#[test]
+fn an_upstreams_url_loses_what_the_protocol_adds() {
+    let config = accepted(DESIGN, &Options::default());
+    let quay = &config.registries["team-a.hub"].upstreams[1];
+    assert_eq!(quay.url.as_str(), "https://quay.example.com:8443/mirror");
+    assert_eq!(quay.host, "quay.example.com:8443");
+    assert_eq!(quay.cache_validity, None);
+    assert!(quay.ca.as_ref().unwrap().contains("BEGIN CERTIFICATE"));
+}
+
+#[test]
+fn a_deploy_token_is_kept_as_a_hash_under_the_instance_key() {
+    let config = accepted(DESIGN, &Options::default());
+    let token = &config.groups["team-a"].deploy_tokens[0];
+    assert_eq!((token.username.as_str(), token.reads), ("ci", true));
+    assert_eq!(token.hash, TokenHash::of(&config.instance.keys.instance, "dp_secret"));
+    assert_eq!(token.expires_at.unwrap().to_string(), "2030-01-31T00:00:00Z");
+    assert!(!format!("{config:?}").contains("dp_secret"));
+}
+
+#[test]
+fn the_token_that_an_operator_renders_is_the_same_token() {
+    let config = accepted(DESIGN, &Options::default());
+    let token = &config.groups["team-a"].deploy_tokens[0];
+    let rendered = DESIGN.replace(
+        "name: ci-token, namespace: team-a}\n  type: kubernetes.io/basic-auth\n  stringData: {username: ci, password: dp_secret}",
+        &format!("name: ci-token, namespace: team-a}}\n  type: dependencyproxy.dev/token\n  stringData: {{username: ci, hash: {}}}", token.hash.to_hex()),
+    );
+    assert_ne!(rendered, DESIGN);
+    let again = &accepted(&rendered, &Options::default()).groups["team-a"].deploy_tokens[0];
+    assert_eq!((&again.hash, &again.fingerprint), (&token.hash, &token.fingerprint));
+}
+
+#[test]
+fn without_a_dependency_proxy_the_defaults_hold() {
+    let group = "apiVersion: dependencyproxy.dev/v1alpha1\nkind: DependencyProxyGroup\nmetadata: {name: a}\nspec: {proxyRef: {name: any}, path: a}\n";
+    let config = accepted(group, &Options::default());
+    assert_eq!(config.instance.id.to_string(), "default/default");
+    assert_eq!(config.instance.storage, Storage::Folder);
+    assert_eq!(config.instance.local_size_limit, 10 << 30);
+    assert_eq!(config.instance.token_ttl, Duration::from_secs(900));
+    assert_eq!(config.instance.drain, Duration::from_secs(120));
+    let upstream = &config.groups["a"].upstream;
+    assert_eq!(upstream.id.to_string(), "default/docker-hub");
+    assert_eq!(upstream.url.as_str(), "https://registry-1.docker.io/");
+    assert!(upstream.docker_hub && upstream.credentials.is_none());
+    assert_eq!(upstream.cache_validity, Some(Duration::from_secs(24 * 3600)));
+}
+
+#[test]
+fn who_delivers_is_url_ca_egress_proxy_and_account_but_not_the_password() {
+    let origin = |text: &str, proxy: Option<&str>| {
+        let options = Options { egress_proxy: proxy.map(str::to_owned), ..Options::default() };
+        accepted(text, &options).groups["team-a"].upstream.origin.clone()
+    };
+    let first = origin(DESIGN, None);
+    assert_eq!(first, origin(&DESIGN.replace("c2VjcmV0", "b3RoZXI="), None));
+    assert_ne!(first, origin(&DESIGN.replace("aHVi", "b3RoZXI="), None));
+    assert_ne!(
+        first,
+        origin(&DESIGN.replace("https://registry-1.docker.io", "https://hub.example.com"), None)
+    );
+    assert_ne!(first, origin(DESIGN, Some("http://proxy.example.com:3128")));
+}
+
+#[test]
+fn the_hash_changes_with_the_documents_and_not_with_their_order() {
+    let hash = |documents: &[Document]| judge(documents, &Options::default()).config.unwrap().hash;
+    let mut all = documents(DESIGN);
+    let first = hash(&all);
+    all.reverse();
+    assert_eq!(hash(&all), first);
+    assert_ne!(hash(&documents(&DESIGN.replace("ttlDays: 90", "ttlDays: 91"))), first);
+}
+
+#[test]
+fn a_copy_of_docker_hub_is_known_by_its_name() {
+    let text = DESIGN.replace("cacheValidityHours: 0,", "dockerHub: true,");
+    let config = accepted(&text, &Options::default());
+    let upstream = &config.registries["team-a.hub"].upstreams[1];
+    assert!(upstream.docker_hub);
+    assert_eq!(upstream.host, "docker.io");
+}
+
+#[test]
+fn json_is_read_with_its_own_escapes() {
+    let text = "{\"apiVersion\": \"v1\", \"kind\": \"Namespace\",\n\t\"metadata\": {\"name\": \"a\", \"annotations\": {\"x\": \"\\ud83d\\ude00\\/\"}}}";
+    assert_eq!(documents(text).len(), 1);
+}

@@ -1,0 +1,60 @@
+//! Whether a caller may pull in a group, by the documents as they are now. Pure.
+
+use config::{Config, DeployToken, Role, Subject};
+use jiff::Timestamp;
+
+use super::credentials::{token_is_good, user_fingerprint};
+use super::{Caller, Identity, Refusal};
+use crate::resolve::Lead;
+
+/// Decides whether a caller may pull what a name leads to.
+///
+/// # Errors
+/// That there is no such group and that the caller has no role in it is one and the same refusal.
+pub fn authorize(config: &Config, caller: &Caller, lead: &Lead, now: Timestamp) -> Result<(), Refusal> {
+    let path = match lead {
+        Lead::Route(route, _) => route.group().path.as_str(),
+        Lead::Unknown(path) => path.as_str(),
+        // Nothing of anybody's: who is signed in may hear that.
+        Lead::Nowhere => return still_good(config, caller, now),
+    };
+    still_good(config, caller, now)?;
+    // A registry is named by its id, which is no secret to those who were told it: the sentence repeats the request.
+    let no_role = || Refusal::NoRole { group: path.to_owned(), caller: caller.identity.name().to_owned() };
+    let Lead::Route(..) = lead else { return Err(no_role()) };
+    match &caller.identity {
+        Identity::User(name) => {
+            let role = role_of(config, path, name);
+            if role >= Some(Role::Guest) { Ok(()) } else { Err(no_role()) }
+        }
+        Identity::DeployToken { group, name } => {
+            if !config.lineage(path).any(|parent| parent.id == *group) {
+                return Err(no_role());
+            }
+            let reads = deploy_token(config, caller).is_some_and(|token| token.reads);
+            if reads { Ok(()) } else { Err(Refusal::NoPullScope { token: name.clone() }) }
+        }
+    }
+}
+
+/// Whether the credential behind a token or a remembered password still exists as it was.
+pub(super) fn still_good(config: &Config, caller: &Caller, now: Timestamp) -> Result<(), Refusal> {
+    let good = match &caller.identity {
+        Identity::User(name) => user_fingerprint(config, name).is_some_and(|fingerprint| fingerprint == caller.fingerprint),
+        Identity::DeployToken { .. } => deploy_token(config, caller).is_some_and(|token| token_is_good(token, now)),
+    };
+    if good { Ok(()) } else { Err(Refusal::WrongCredentials) }
+}
+
+/// The highest role of a user in a group or one of its parents.
+#[must_use]
+pub fn role_of(config: &Config, path: &str, user: &str) -> Option<Role> {
+    let members = config.lineage(path).flat_map(|group| &group.members);
+    members.filter(|member| matches!(&member.subject, Subject::User(name) if name == user)).map(|member| member.role).max()
+}
+
+fn deploy_token<'a>(config: &'a Config, caller: &Caller) -> Option<&'a DeployToken> {
+    let Identity::DeployToken { group, name } = &caller.identity else { return None };
+    let group = config.groups.values().find(|candidate| candidate.id == *group)?;
+    group.deploy_tokens.iter().find(|token| token.name == *name && token.fingerprint == caller.fingerprint)
+}

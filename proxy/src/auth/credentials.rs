@@ -1,0 +1,120 @@
+//! User names and passwords: deploy tokens by their hash, users by bcrypt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use config::{Config, DeployToken};
+use jiff::Timestamp;
+use moka::sync::Cache;
+use tokio::sync::Semaphore;
+
+use super::authz::still_good;
+use super::{Caller, Identity, Refusal, random};
+
+/// How long a verified password is remembered: bcrypt is slow on purpose.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// What a password is compared with for a name that nobody has, so that the answer takes as long (bcrypt of nothing).
+const NOBODY: &str = "$2b$10$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+
+/// Verifies passwords, and remembers for a minute those that were right.
+pub struct Credentials {
+    key: hmac::Key,
+    verified: Cache<[u8; 32], Caller>,
+    /// bcrypt takes a core for itself: a flood of wrong passwords must not take them all.
+    at_once: Arc<Semaphore>,
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        let key = random::<32>().unwrap_or_default();
+        let at_once = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            verified: Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build(),
+            at_once: Arc::new(Semaphore::new(at_once)),
+        }
+    }
+}
+
+impl Credentials {
+    /// Finds whose user name and password these are.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongCredentials`] whatever is wrong with them.
+    pub async fn verify(&self, config: &Config, user: &str, password: &str, now: Timestamp) -> Result<Caller, Refusal> {
+        let key = self.remembered_under(user, password);
+        if let Some(caller) = self.verified.get(&key)
+            && still_good(config, &caller, now).is_ok()
+        {
+            return Ok(caller);
+        }
+        let caller = match deploy_token(config, user, password, now) {
+            Some(caller) => caller,
+            None => self.static_user(config, user, password).await?,
+        };
+        self.verified.insert(key, caller.clone());
+        Ok(caller)
+    }
+
+    /// Keyed with a random key of this process: memory holds no password and no hash that could be looked up.
+    fn remembered_under(&self, user: &str, password: &str) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&(user.len() as u64).to_be_bytes());
+        context.update(user.as_bytes());
+        context.update(password.as_bytes());
+        let mut key = [0; 32];
+        key.copy_from_slice(context.sign().as_ref());
+        key
+    }
+
+    async fn static_user(&self, config: &Config, user: &str, password: &str) -> Result<Caller, Refusal> {
+        let found = config.instance.users.hashes.get(user);
+        let hash = found.map_or_else(|| NOBODY.to_owned(), |hash| hash.expose().to_owned());
+        let password = password.to_owned();
+        let turn = self.at_once.clone().acquire_owned().await;
+        let right = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            bcrypt::verify(password, &hash).unwrap_or(false)
+        });
+        let right = right.await.unwrap_or(false);
+        match user_fingerprint(config, user) {
+            Some(fingerprint) if right => Ok(Caller { identity: Identity::User(user.to_owned()), fingerprint }),
+            _ => Err(Refusal::WrongCredentials),
+        }
+    }
+}
+
+/// The deploy token with that user name and password, in whatever group it is.
+fn deploy_token(config: &Config, user: &str, password: &str, now: Timestamp) -> Option<Caller> {
+    let key = &config.instance.keys.instance;
+    for group in config.groups.values() {
+        for token in &group.deploy_tokens {
+            if token.username == user && token.hash.matches(key, password) && token_is_good(token, now) {
+                let identity = Identity::DeployToken { group: group.id.clone(), name: token.name.clone() };
+                return Some(Caller { identity, fingerprint: token.fingerprint.clone() });
+            }
+        }
+    }
+    None
+}
+
+pub(super) fn token_is_good(token: &DeployToken, now: Timestamp) -> bool {
+    token.expires_at.is_none_or(|at| now < at)
+}
+
+/// Changes with the user's password.
+pub(super) fn user_fingerprint(config: &Config, user: &str) -> Option<String> {
+    let hash = config.instance.users.hashes.get(user)?;
+    Some(config::fingerprint(&[b"user", user.as_bytes(), hash.expose().as_bytes()]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_for_nobody_is_one_that_bcrypt_compares() {
+        assert_eq!(bcrypt::verify("anything", NOBODY).ok(), Some(false));
+    }
+}

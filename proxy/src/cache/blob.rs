@@ -1,0 +1,157 @@
+//! Blobs: from the store, from a download in progress, or by a new one.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use oci::Digest;
+
+use super::fill::{Begun, Fill, Reader};
+use super::{Attempt, Cache, Error, Failure, Pull, Wanted};
+use crate::metrics::{Outcome, Source as From};
+use crate::resolve::Source;
+use crate::store::{self, Holder};
+use crate::upstream::{Class, Client, Reason};
+
+/// How often a request begins anew because somebody else's download failed.
+const TAKEOVERS: usize = 3;
+
+/// A blob to answer with.
+pub struct Blob {
+    /// Its length, where it is known.
+    pub size: Option<u64>,
+    pub body: Body,
+    pub outcome: Outcome,
+}
+
+/// Where a blob's bytes are.
+pub enum Body {
+    /// A HEAD, answered by upstream's.
+    None,
+    File(Arc<File>),
+    /// In the shared store.
+    Store,
+    /// Coming in.
+    Fill(Incoming),
+}
+
+/// A download in progress, to read from.
+pub struct Incoming(Arc<Fill>);
+
+impl Incoming {
+    /// Reads from `start` up to `end`, or to the blob's end, as the bytes come in.
+    #[must_use]
+    pub fn reader(&self, start: u64, end: Option<u64>) -> Reader {
+        self.0.reader(start, end)
+    }
+}
+
+impl Body {
+    /// Where served bytes are counted.
+    #[must_use]
+    pub fn source(&self) -> From {
+        match self {
+            Self::Fill(_) | Self::None => From::Upstream,
+            Self::File(_) | Self::Store => From::Cache,
+        }
+    }
+}
+
+impl Cache {
+    /// Answers a request for a blob.
+    ///
+    /// # Errors
+    /// When no upstream served it and there is no copy.
+    pub async fn blob(self: &Arc<Self>, pull: &Pull, digest: &Digest, wanted: Wanted) -> Result<Blob, Error> {
+        for source in pull.allowed() {
+            let holder = pull.holder(source);
+            if let Some(blob) = self.kept(digest, &holder).await {
+                return Ok(blob);
+            }
+        }
+        let mut attempts = Vec::new();
+        for (source, allowed) in pull.sources() {
+            let asked = match allowed {
+                Ok(()) => self.ask_blob(pull, source, digest, wanted).await.map_err(Failure::Upstream),
+                Err(failure) => Err(failure),
+            };
+            match asked {
+                Ok(blob) => return Ok(blob),
+                Err(failure) => attempts.push(Attempt::new(source, failure)),
+            }
+        }
+        Err(Error(attempts))
+    }
+
+    /// The blob from the store, if this holder may have it.
+    async fn kept(&self, digest: &Digest, holder: &Holder) -> Option<Blob> {
+        self.or_empty("link", self.store.link(digest, holder).await)?;
+        self.stored(digest, Outcome::Hit).await
+    }
+
+    async fn stored(&self, digest: &Digest, outcome: Outcome) -> Option<Blob> {
+        let blob = self.or_empty("blob", self.store.blob(digest).await)?;
+        let size = Some(blob.size());
+        let body = match blob {
+            store::Blob::Local { file, .. } => Body::File(file),
+            store::Blob::Remote { .. } => Body::Store,
+        };
+        Some(Blob { size, body, outcome })
+    }
+
+    /// Gets a blob, to which there is no right yet, through one upstream.
+    async fn ask_blob(self: &Arc<Self>, pull: &Pull, source: &Source, digest: &Digest, wanted: Wanted) -> Result<Blob, Reason> {
+        let holder = pull.holder(source);
+        let client = self.client(pull, source);
+        let mut failure = Reason::Broken("the download failed".to_owned());
+        for _ in 0..TAKEOVERS {
+            if let Some(blob) = self.proven(&client, &holder, digest, wanted).await? {
+                return Ok(blob);
+            }
+            let fill = self.fills.join((*digest, holder.origin.clone()), holder.clone(), client.clone());
+            match fill.begun().await {
+                Begun::Filling(size) => {
+                    return Ok(Blob { size, body: Body::Fill(Incoming(fill)), outcome: Outcome::Miss });
+                }
+                Begun::Kept => {
+                    if let Some(blob) = self.kept(digest, &holder).await {
+                        return Ok(blob);
+                    }
+                }
+                Begun::Failed(whose, reason) => {
+                    let mine = whose == holder || reason.class() == Class::Wrong;
+                    failure = reason;
+                    if mine {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    /// Serves without a download of its own: a HEAD, a blob that this origin has delivered to others, or one that it
+    /// is delivering now. To get what others got, this group shows its right by a HEAD of its own (design §4.3).
+    async fn proven(
+        &self,
+        client: &Arc<Client>,
+        holder: &Holder,
+        digest: &Digest,
+        wanted: Wanted,
+    ) -> Result<Option<Blob>, Reason> {
+        let running = self.fills.running(&(*digest, holder.origin.clone()), holder);
+        if wanted == Wanted::Bytes && matches!(running, Some((_, true))) {
+            return Ok(None);
+        }
+        let delivered = self.or_empty("links", self.store.delivered(digest, &holder.origin).await).is_some();
+        if wanted == Wanted::Bytes && !delivered && running.is_none() {
+            return Ok(None);
+        }
+        let size = client.head_blob(&holder.repository, digest).await.map_err(|error| error.reason)?;
+        if delivered && let Some(blob) = self.stored(digest, Outcome::Revalidated).await {
+            self.or_empty("link", self.store.put_link(digest, holder, "").await);
+            return Ok(Some(blob));
+        }
+        let head = Blob { size, body: Body::None, outcome: Outcome::Miss };
+        Ok((wanted == Wanted::Head).then_some(head))
+    }
+}

@@ -1,0 +1,153 @@
+//! The cache: lookup, then fresh, stale or miss. It alone knows both the store and the upstreams.
+
+mod blob;
+mod fill;
+mod fresh;
+mod flight;
+mod list;
+mod manifest;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use config::{Config, Refusal};
+use moka::sync::Cache as Memory;
+use oci::{Digest, Reference, Tag};
+
+pub use blob::{Blob, Body, Incoming};
+pub use fill::Reader;
+pub use fresh::Validity;
+pub use list::{Referrers, TagList};
+pub use manifest::Manifest;
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::resolve::{Source, Target};
+use crate::store::{Holder, Store};
+use crate::upstream::{Client, ManifestHead, Reason, Upstreams};
+
+/// Manifests kept in memory, in bytes.
+const MANIFEST_MEMORY: u64 = 32 * 1024 * 1024;
+
+/// The cache of one process.
+pub struct Cache {
+    pub store: Arc<Store>,
+    pub upstreams: Upstreams,
+    /// HEADs of tags in flight.
+    heads: flight::Flight<(Holder, Reference), Result<ManifestHead, Reason>>,
+    /// GETs of manifests in flight, by who delivers them.
+    fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, Reason>>,
+    fills: Arc<fill::Fills>,
+    manifests: Memory<Digest, Bytes>,
+    clock: Clock,
+}
+
+/// One request for an image: what it leads to, under which configuration.
+#[derive(Clone)]
+pub struct Pull {
+    pub config: Arc<Config>,
+    pub target: Arc<Target>,
+}
+
+/// Whether the client wants the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// A HEAD, which never costs an upstream GET.
+    Head,
+    Bytes,
+}
+
+/// Nothing could be served: what each upstream answered, in order. Never empty.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", summary(.0))]
+pub struct Error(pub Vec<Attempt>);
+
+/// What one upstream answered.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The upstream's name, without its namespace.
+    pub upstream: String,
+    pub failure: Failure,
+}
+
+/// Why an upstream did not serve.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Upstream(Reason),
+    #[error("refused by rule {0}")]
+    Rule(String),
+    #[error("no allow rule matches")]
+    NotAllowed,
+    #[error("internal error")]
+    Internal,
+}
+
+fn summary(attempts: &[Attempt]) -> String {
+    let parts: Vec<_> = attempts.iter().map(|a| format!("{}: {}", a.upstream, a.failure)).collect();
+    parts.join("; ")
+}
+
+impl Cache {
+    #[must_use]
+    pub fn new(store: Arc<Store>, upstreams: Upstreams, metrics: Metrics, clock: Clock) -> Arc<Self> {
+        let manifests = Memory::builder()
+            .max_capacity(MANIFEST_MEMORY)
+            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+            .build();
+        Arc::new(Self {
+            fills: fill::Fills::new(store.clone(), metrics),
+            store,
+            upstreams,
+            heads: flight::Flight::default(),
+            fetches: flight::Flight::default(),
+            manifests,
+            clock,
+        })
+    }
+
+    fn client(&self, pull: &Pull, source: &Source) -> Arc<Client> {
+        self.upstreams.client(&source.upstream, &pull.config)
+    }
+
+    /// What the store says; where it fails, what it would say if it were empty.
+    fn or_empty<T: Default>(&self, what: &str, result: Result<T, crate::store::Error>) -> T {
+        result.unwrap_or_else(|error| {
+            tracing::warn!(%error, what, "the store failed; going on without it");
+            T::default()
+        })
+    }
+}
+
+impl Pull {
+    /// The sources that the rules allow, or why not, in order. Rules hold for cached copies too.
+    fn sources(&self) -> impl Iterator<Item = (&Source, Result<(), Failure>)> {
+        self.target.sources.iter().map(|source| {
+            let allowed = match source.upstream.refusal(&source.repository) {
+                None => Ok(()),
+                Some(Refusal::Denied(rule)) => Err(Failure::Rule(rule.to_owned())),
+                Some(Refusal::NotAllowed) => Err(Failure::NotAllowed),
+            };
+            (source, allowed)
+        })
+    }
+
+    fn allowed(&self) -> impl Iterator<Item = &Source> {
+        self.sources().filter_map(|(source, allowed)| allowed.is_ok().then_some(source))
+    }
+
+    fn holder(&self, source: &Source) -> Holder {
+        self.target.holder(source)
+    }
+}
+
+impl Attempt {
+    fn new(source: &Source, failure: Failure) -> Self {
+        Self { upstream: source.upstream.id.name.clone(), failure }
+    }
+}
+
+/// A tag as a reference, for upstream.
+fn by_tag(tag: &Tag) -> Reference {
+    Reference::Tag(tag.clone())
+}

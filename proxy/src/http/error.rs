@@ -1,0 +1,223 @@
+//! The one place where errors become HTTP: a status, an OCI code, and a sentence that tells the person what to do.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use oci::Name;
+use serde_json::json;
+
+use crate::auth::{Refusal, SERVICE};
+use crate::cache::{Attempt, Error, Failure};
+use crate::metrics::Outcome;
+use crate::resolve;
+use crate::upstream::{Class, Reason};
+
+/// An answer that is no image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub sentence: String,
+    pub outcome: Outcome,
+    /// Ask for credentials; with the repository that a token would have to open.
+    pub challenge: Option<Option<String>>,
+    pub retry_after: Option<u64>,
+    /// `Content-Range` of a range that cannot be met.
+    pub size: Option<u64>,
+}
+
+/// What sentences need to know of the request.
+pub(super) struct Context<'a> {
+    /// As the client wrote it, such as `alpine:3`.
+    pub image: &'a str,
+    /// Mirrors retry 429 at once, up to five times: they get 503.
+    pub is_mirror: bool,
+    pub now: Timestamp,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, sentence: String) -> Self {
+        let outcome = if status.is_server_error() { Outcome::UpstreamError } else { Outcome::ClientError };
+        Self { status, code, sentence, outcome, challenge: None, retry_after: None, size: None }
+    }
+
+    pub(super) fn name_invalid(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "NAME_INVALID", capital(why))
+    }
+
+    pub(super) fn digest_invalid(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", capital(why))
+    }
+
+    pub(super) fn manifest_invalid(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", capital(why))
+    }
+
+    pub(super) fn bad_request(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", capital(why))
+    }
+
+    pub(super) fn name_unknown(sentence: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", sentence.to_owned())
+    }
+
+    pub(super) fn unsupported(sentence: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", sentence.to_owned())
+    }
+
+    pub(super) fn read_only() -> Self {
+        let sentence = "This is a pull-through cache: images are pushed to the upstream registry, not here.";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", sentence.to_owned())
+    }
+
+    pub(super) fn range(size: u64) -> Self {
+        let sentence = format!("The Range header is malformed or outside the blob's {size} bytes.");
+        Self { size: Some(size), ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID", sentence) }
+    }
+
+    pub(super) fn internal() -> Self {
+        let sentence = "Something went wrong here, and it was logged. Try again.".to_owned();
+        Self { outcome: Outcome::InternalError, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", sentence) }
+    }
+
+    /// `scope`: the repository that a token would have to open; `host`: what `docker login` takes.
+    pub(super) fn refused(refusal: Refusal, scope: Option<&Name>, host: &str) -> Self {
+        let unauthorized = |sentence: String| Self {
+            challenge: Some(scope.map(Name::to_string)),
+            outcome: Outcome::Denied,
+            ..Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", sentence)
+        };
+        let denied = |sentence: String| Self { outcome: Outcome::Denied, ..Self::new(StatusCode::FORBIDDEN, "DENIED", sentence) };
+        match refusal {
+            Refusal::Anonymous => unauthorized(format!("Sign in first: docker login {host}. Anonymous pulls are not allowed.")),
+            Refusal::WrongCredentials => unauthorized(format!(
+                "HTTP Basic: Access denied. The user name, password or token is wrong or has expired. Sign in again: docker login {host}."
+            )),
+            Refusal::TokenExpired => unauthorized(
+                "This token has expired; the client should fetch a new one. If this repeats, check the machine's clock.".to_owned(),
+            ),
+            Refusal::OtherScope => unauthorized(
+                "This token does not open this repository; the client should fetch one that does.".to_owned(),
+            ),
+            Refusal::NoRole { group, caller } => denied(format!(
+                "No group \"{group}\", or {caller} has no role in it. Check the path, or ask its owner for the Guest role."
+            )),
+            Refusal::NoPullScope { token } => denied(format!("Deploy token \"{token}\" has no scope read_registry.")),
+        }
+    }
+
+    pub(super) fn unresolved(error: resolve::Error) -> Self {
+        let sentence = match error {
+            resolve::Error::InstanceDisabled => {
+                "The dependency proxy is switched off. Its administrator can set spec.enabled of the DependencyProxy to true.".to_owned()
+            }
+            resolve::Error::GroupDisabled(group) => {
+                format!("Group \"{group}\" is switched off. Its owner can set spec.enabled to true.")
+            }
+            resolve::Error::NoUpstreams(id) => {
+                format!("Virtual registry {id} has no upstreams. Add one to spec.upstreams.")
+            }
+            resolve::Error::OtherNamespace(ns) => format!("No upstream here is {ns}."),
+            resolve::Error::TooLong => return Self::name_invalid("a repository name has at most 255 characters"),
+        };
+        Self::name_unknown(&sentence)
+    }
+
+    /// No upstream served, and there is no copy. What is worst decides: an outage is never "not found".
+    pub(super) fn not_served(error: &Error, context: &Context<'_>) -> Self {
+        let attempts = &error.0;
+        let of = |class| attempts.iter().find(|a| matches!(&a.failure, Failure::Upstream(reason) if reason.class() == class));
+        if let Some(attempt) = of(Class::Outage) {
+            return Self::outage(attempt, context);
+        }
+        if let Some(attempt) = of(Class::Wrong) {
+            let sentence = format!("{}: {}. Nothing of it was kept.", attempt.upstream, attempt.failure);
+            return Self::new(StatusCode::BAD_GATEWAY, "UNKNOWN", sentence);
+        }
+        let rejected = |a: &&Attempt| matches!(a.failure, Failure::Upstream(Reason::CredentialsRejected));
+        if let Some(attempt) = attempts.iter().find(rejected) {
+            let sentence = format!(
+                "{} refused this group's credentials. Cached images still work. Ask the group's owner to renew them.",
+                attempt.upstream
+            );
+            return Self::new(StatusCode::BAD_GATEWAY, "DENIED", sentence);
+        }
+        if attempts.iter().any(|attempt| matches!(attempt.failure, Failure::Internal)) {
+            return Self::internal();
+        }
+        match attempts.as_slice() {
+            [Attempt { upstream, failure: Failure::Rule(rule) }] => Self::rule(format!("Rule \"{rule}\" of upstream {upstream} refuses this repository.")),
+            [Attempt { upstream, failure: Failure::NotAllowed }] => {
+                Self::rule(format!("No allow rule of upstream {upstream} matches this repository."))
+            }
+            _ => Self::not_found(error, context),
+        }
+    }
+
+    fn rule(sentence: String) -> Self {
+        Self { outcome: Outcome::Denied, ..Self::new(StatusCode::FORBIDDEN, "DENIED", sentence) }
+    }
+
+    fn not_found(error: &Error, context: &Context<'_>) -> Self {
+        let image = context.image;
+        let short = !image.contains('/');
+        let hint = if short { format!(" On Docker Hub, did you mean library/{image}?") } else { String::new() };
+        let sentence = format!("{image} was not found. {error}.{hint}");
+        Self { code: "MANIFEST_UNKNOWN", ..Self::name_unknown(&sentence) }
+    }
+
+    fn outage(attempt: &Attempt, context: &Context<'_>) -> Self {
+        let (upstream, image) = (&attempt.upstream, context.image);
+        if let Failure::Upstream(Reason::QuotaUsedUp { until, remaining, limit }) = &attempt.failure {
+            let left = limit.map_or_else(|| remaining.to_string(), |limit| format!("{remaining} of {limit}"));
+            let until = until.unwrap_or(context.now);
+            let sentence = format!(
+                "{upstream}'s quota is used up ({left}) and {image} is not cached. Cached images still work. Try again after {} UTC.",
+                until.strftime("%H:%M")
+            );
+            let status = if context.is_mirror { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::TOO_MANY_REQUESTS };
+            let seconds = crate::clock::since(until, context.now).as_secs().max(1);
+            let problem = Self::new(status, "TOOMANYREQUESTS", sentence);
+            return Self { retry_after: Some(seconds), outcome: Outcome::UpstreamError, ..problem };
+        }
+        let what = match &attempt.failure {
+            Failure::Upstream(Reason::Timeout(after)) => format!("{upstream} gave no answer in {} s", after.as_secs()),
+            failure => format!("{upstream} is not available ({failure})"),
+        };
+        let sentence = format!("{what} and {image} is not cached. Cached images still work. Try again in 30 s.");
+        Self { retry_after: Some(30), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", sentence) }
+    }
+
+    /// The answer. `realm`: where tokens are to be had.
+    pub(super) fn into_response(self, id: &str, realm: &str) -> Response {
+        let message = format!("{} (request {id})", self.sentence);
+        let body = json!({"errors": [{"code": self.code, "message": message, "detail": {"requestId": id}}]}).to_string();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut add = |name: header::HeaderName, value: String| {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        };
+        if let Some(scope) = &self.challenge {
+            let scope = scope.as_ref().map(|name| format!(",scope=\"repository:{name}:pull\"")).unwrap_or_default();
+            add(header::WWW_AUTHENTICATE, format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}"));
+        }
+        if let Some(seconds) = self.retry_after {
+            add(header::RETRY_AFTER, seconds.to_string());
+        }
+        if let Some(size) = self.size {
+            add(header::CONTENT_RANGE, format!("bytes */{size}"));
+        }
+        response
+    }
+}
+
+fn capital(why: &str) -> String {
+    let mut letters = why.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}

@@ -1,0 +1,141 @@
+//! From what was found to an answer: headers, and a body that streams.
+
+use std::sync::Arc;
+
+use axum::body::Body as HttpBody;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use oci::{Digest, Name};
+use serde_json::{Value, json};
+
+use super::range::Slice;
+use crate::cache::{Blob, Body, Cache, Manifest, Referrers, TagList, Wanted};
+use crate::metrics::Outcome;
+use crate::store::{self, read_file};
+
+/// What is read of a file at a time: large enough to be cheap, small enough for many slow clients.
+const PIECE: u64 = 128 * 1024;
+
+pub(super) fn empty_object() -> Response {
+    json(&json!({}))
+}
+
+pub(super) fn json(value: &Value) -> Response {
+    with_type(HttpBody::from(value.to_string()), "application/json")
+}
+
+fn with_type(body: HttpBody, media_type: &str) -> Response {
+    let mut response = Response::new(body);
+    set(&mut response, header::CONTENT_TYPE, media_type);
+    response
+}
+
+/// Sets a header; what cannot be one is left out.
+fn set(response: &mut Response, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+fn describe(response: &mut Response, digest: Option<&Digest>, outcome: Outcome, ns: Option<&str>) {
+    if let Some(digest) = digest {
+        let digest = digest.to_string();
+        set(response, header::ETAG, &format!("\"{digest}\""));
+        set(response, HeaderName::from_static("docker-content-digest"), &digest);
+    }
+    set(response, HeaderName::from_static("x-cache"), outcome.as_str());
+    if let Some(ns) = ns {
+        set(response, HeaderName::from_static("oci-namespace"), ns);
+    }
+}
+
+pub(super) fn manifest(found: &Manifest, wanted: Wanted, ns: Option<&str>) -> Response {
+    let bytes = found.bytes.clone().filter(|_| wanted == Wanted::Bytes).unwrap_or_default();
+    let mut response = with_type(HttpBody::from(bytes), &found.media_type);
+    describe(&mut response, found.digest.as_ref(), found.outcome, ns);
+    if let Some(size) = found.size {
+        set(&mut response, header::CONTENT_LENGTH, &size.to_string());
+    }
+    if let Some(warning) = &found.warning {
+        // RFC 9110 §5.6.4: quotes and backslashes would end the quoted string early; other bytes are no header's.
+        let plain: String = warning.chars().filter(|c| (' '..='~').contains(c) && !matches!(c, '"' | '\\')).take(1000).collect();
+        set(&mut response, header::WARNING, &format!("299 - \"{plain}\""));
+    }
+    response
+}
+
+/// # Errors
+/// When the shared store cannot be read from.
+pub(super) async fn blob(
+    found: Blob,
+    digest: &Digest,
+    slice: Slice,
+    wanted: Wanted,
+    cache: &Arc<Cache>,
+    ns: Option<&str>,
+) -> Result<Response, store::Error> {
+    let whole = found.size;
+    let (start, end, status) = match slice {
+        Slice::Part(start, end) => (start, Some(end), StatusCode::PARTIAL_CONTENT),
+        Slice::Whole | Slice::Unsatisfiable => (0, whole, StatusCode::OK),
+    };
+    let body = match (wanted, found.body) {
+        (Wanted::Head, _) | (_, Body::None) => HttpBody::empty(),
+        (_, Body::File(file)) => file_body(file, start, end.unwrap_or(0)),
+        (_, Body::Store) => HttpBody::from_stream(cache.store.stream(digest, start..end.unwrap_or(0)).await?),
+        (_, Body::Fill(incoming)) => {
+            let reader = incoming.reader(start, end);
+            HttpBody::from_stream(stream::unfold(reader, |mut reader| async move {
+                let next = reader.next().await.transpose()?;
+                Some((next, reader))
+            }))
+        }
+    };
+    let mut response = with_type(body, "application/octet-stream");
+    *response.status_mut() = status;
+    describe(&mut response, Some(digest), found.outcome, ns);
+    set(&mut response, header::ACCEPT_RANGES, "bytes");
+    if let Some(end) = end {
+        set(&mut response, header::CONTENT_LENGTH, &(end - start).to_string());
+    }
+    if let (Slice::Part(start, end), Some(size)) = (slice, whole) {
+        set(&mut response, header::CONTENT_RANGE, &format!("bytes {start}-{}/{size}", end - 1));
+    }
+    Ok(response)
+}
+
+fn file_body(file: Arc<std::fs::File>, start: u64, end: u64) -> HttpBody {
+    let pieces = stream::unfold(start, move |at| {
+        let file = file.clone();
+        async move {
+            let length = usize::try_from(end.saturating_sub(at).min(PIECE)).ok().filter(|length| *length > 0)?;
+            let read: std::io::Result<Bytes> = match read_file(file, at, length).await {
+                // The file was cut short behind our back: the client must not take that for the end.
+                Ok(bytes) if bytes.is_empty() => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                read => read,
+            };
+            let next = at + read.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            Some((read, next))
+        }
+    });
+    HttpBody::from_stream(pieces.boxed())
+}
+
+pub(super) fn tags(list: &TagList, name: &Name) -> Response {
+    let mut response = json(&json!({"name": name, "tags": list.tags}));
+    if let Some((n, last)) = &list.next {
+        let n = n.map(|n| format!("n={n}&")).unwrap_or_default();
+        set(&mut response, header::LINK, &format!("</v2/{name}/tags/list?{n}last={last}>; rel=\"next\""));
+    }
+    response
+}
+
+pub(super) fn referrers(found: Referrers) -> Response {
+    let mut response = with_type(HttpBody::from(found.bytes), oci::media::OCI_INDEX);
+    if found.filtered {
+        set(&mut response, HeaderName::from_static("oci-filters-applied"), "artifactType");
+    }
+    response
+}

@@ -1,0 +1,236 @@
+//! The bounded local folder: downloads in progress (the spool) and kept blobs, least recently used out first.
+//!
+//! A blob appears under its name by one rename, after its bytes were proven and synced: a crash at any instant
+//! leaves either the whole blob or a spool file that the next start wipes.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use lru::LruCache;
+use oci::Digest;
+use parking_lot::Mutex;
+use tempfile::NamedTempFile;
+
+use crate::metrics::Metrics;
+
+/// The folder of one replica.
+pub struct Folder {
+    blobs: PathBuf,
+    spool: PathBuf,
+    /// Bound in bytes of blobs and spool together.
+    limit: u64,
+    state: Mutex<State>,
+    metrics: Metrics,
+}
+
+struct State {
+    kept: LruCache<Digest, u64>,
+    kept_bytes: u64,
+    spooled_bytes: u64,
+}
+
+/// No room: everything in the folder is a download in progress, or the blob is larger than the bound.
+#[derive(Debug, thiserror::Error)]
+#[error("the local folder is full")]
+pub struct Full;
+
+impl Folder {
+    /// Opens a folder, wipes what an earlier run was downloading, and finds the blobs that it kept.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read.
+    pub fn open(blobs: PathBuf, spool: PathBuf, limit: u64, metrics: Metrics) -> io::Result<Self> {
+        fs::create_dir_all(&blobs)?;
+        match fs::remove_dir_all(&spool) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir_all(&spool)?,
+        }
+        let mut found = Vec::new();
+        for algorithm in ["sha256", "sha512"] {
+            find_blobs(&blobs.join(algorithm), algorithm, &mut found)?;
+        }
+        found.sort_by_key(|(_, _, used)| *used);
+        let mut state = State { kept: LruCache::unbounded(), kept_bytes: 0, spooled_bytes: 0 };
+        for (digest, size, _) in found {
+            state.kept.put(digest, size);
+            state.kept_bytes += size;
+        }
+        let folder = Self { blobs, spool, limit, state: Mutex::new(state), metrics };
+        folder.evict_until_fits(0).ok();
+        folder.publish(&folder.state.lock());
+        Ok(folder)
+    }
+
+    /// Opens a kept blob and counts it as used.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be read.
+    pub fn blob(&self, digest: &Digest) -> io::Result<Option<(Arc<File>, u64)>> {
+        if self.state.lock().kept.get(digest).is_none() {
+            return Ok(None);
+        }
+        match File::open(self.path(digest)) {
+            Ok(file) => {
+                let size = file.metadata()?.len();
+                Ok(Some((Arc::new(file), size)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget(digest);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins a download: an empty file with room for that many bytes.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn spool(self: &Arc<Self>, expected: u64) -> Result<Spool, Full> {
+        self.reserve(expected)?;
+        let room = Room { folder: self.clone(), bytes: expected };
+        let made = NamedTempFile::new_in(&self.spool).and_then(|file| Ok((Arc::new(file.reopen()?), file)));
+        let (reader, file) = made.map_err(|error| {
+            tracing::warn!(%error, "cannot write to the local folder");
+            Full
+        })?;
+        Ok(Spool { file, reader, room })
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<(), Full> {
+        self.evict_until_fits(bytes)?;
+        let mut state = self.state.lock();
+        state.spooled_bytes += bytes;
+        self.publish(&state);
+        Ok(())
+    }
+
+    fn evict_until_fits(&self, bytes: u64) -> Result<(), Full> {
+        loop {
+            let victim = {
+                let mut state = self.state.lock();
+                if state.spooled_bytes.saturating_add(bytes) > self.limit {
+                    return Err(Full);
+                }
+                if state.kept_bytes + state.spooled_bytes + bytes <= self.limit {
+                    return Ok(());
+                }
+                let Some((digest, size)) = state.kept.pop_lru() else { return Err(Full) };
+                state.kept_bytes -= size;
+                digest
+            };
+            self.metrics.evictions.inc();
+            // Whoever reads it now keeps reading: an open file outlives its name.
+            fs::remove_file(self.path(&victim)).ok();
+        }
+    }
+
+    fn forget(&self, digest: &Digest) {
+        let mut state = self.state.lock();
+        if let Some(size) = state.kept.pop(digest) {
+            state.kept_bytes -= size;
+        }
+        self.publish(&state);
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.blobs.join(digest.algorithm().as_str()).join(&hex[..2]).join(hex)
+    }
+
+    fn publish(&self, state: &State) {
+        self.metrics.cached_bytes.set(state.kept_bytes);
+        self.metrics.local_bytes.set(state.kept_bytes + state.spooled_bytes);
+    }
+}
+
+/// Bytes of the folder's bound that a download holds until it ends.
+struct Room {
+    folder: Arc<Folder>,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut state = self.folder.state.lock();
+        state.spooled_bytes = state.spooled_bytes.saturating_sub(self.bytes);
+        self.folder.publish(&state);
+    }
+}
+
+/// A download in progress: written at its end, read anywhere before it.
+pub struct Spool {
+    file: NamedTempFile,
+    reader: Arc<File>,
+    room: Room,
+}
+
+impl Spool {
+    /// The file, for readers that know how far it was written.
+    #[must_use]
+    pub fn reader(&self) -> Arc<File> {
+        self.reader.clone()
+    }
+
+    /// Appends bytes after the `written` ones; blocks on the disk.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] when the folder's bound is reached, or what the disk says.
+    pub fn append(&mut self, written: u64, bytes: &[u8]) -> io::Result<()> {
+        let needed = written + bytes.len() as u64;
+        if let Some(more @ 1..) = needed.checked_sub(self.room.bytes) {
+            let full = |full| io::Error::new(io::ErrorKind::StorageFull, full);
+            self.room.folder.reserve(more).map_err(full)?;
+            self.room.bytes = needed;
+        }
+        io::Write::write_all(self.file.as_file_mut(), bytes)
+    }
+
+    /// Keeps the bytes under their digest, which the caller has proven; blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk says; then nothing is kept.
+    pub fn keep(self, digest: &Digest) -> io::Result<()> {
+        let Self { file, room, .. } = self;
+        file.as_file().sync_data()?;
+        let folder = room.folder.clone();
+        let path = folder.path(digest);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let size = file.as_file().metadata()?.len();
+        file.persist(&path).map_err(|error| error.error)?;
+        drop(room);
+        let mut state = folder.state.lock();
+        if state.kept.put(*digest, size).is_none() {
+            state.kept_bytes += size;
+        }
+        folder.publish(&state);
+        Ok(())
+    }
+}
+
+/// Collects `<algorithm>/ab/<hex>` with size and time of last use.
+fn find_blobs(folder: &Path, algorithm: &str, found: &mut Vec<(Digest, u64, SystemTime)>) -> io::Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    for shard in fs::read_dir(folder)? {
+        let shard = shard?.path();
+        if !shard.is_dir() {
+            continue;
+        }
+        for entry in fs::read_dir(shard)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            // What has no digest for a name is not ours.
+            let Some(Ok(digest)) = name.to_str().map(|hex| Digest::parse(&format!("{algorithm}:{hex}"))) else { continue };
+            let metadata = entry.metadata()?;
+            found.push((digest, metadata.len(), metadata.modified()?));
+        }
+    }
+    Ok(())
+}

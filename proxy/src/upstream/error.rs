@@ -1,0 +1,96 @@
+//! What can go wrong with an upstream, by meaning: who is to blame, and whether another try helps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// A request to an upstream that did not give what was asked for.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{upstream}: {reason}")]
+pub struct Error {
+    /// The upstream's name, without its namespace, as sentences name it.
+    pub upstream: Arc<str>,
+    pub reason: Reason,
+}
+
+/// What happened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Reason {
+    #[error("404")]
+    NotFound,
+    /// 401 or 403 for this repository; many registries answer so for what is not there.
+    #[error("{0}")]
+    Denied(u16),
+    #[error("it refused the credentials")]
+    CredentialsRejected,
+    /// The quota for pulls is used up.
+    #[error("429, quota used up")]
+    QuotaUsedUp { until: Option<Timestamp>, remaining: i64, limit: Option<i64> },
+    #[error("429")]
+    TooManyRequests,
+    #[error("{0}")]
+    Status(u16),
+    #[error("no connection: {0}")]
+    Unreachable(String),
+    #[error("no answer in {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// It failed a moment ago and is left alone until then.
+    #[error("it failed a moment ago; next try in {} s", .0.as_secs().max(1))]
+    Resting(Duration),
+    #[error("its token service failed: {0}")]
+    TokenService(String),
+    /// The connection broke in the middle of a body.
+    #[error("the transfer broke: {0}")]
+    Broken(String),
+    /// An address that upstreams may not have.
+    #[error("the address of {0} is not public, and not in spec.upstreamNetworks.allowedCIDRs of the DependencyProxy")]
+    ForbiddenAddress(String),
+    #[error("a wrong answer: {0}")]
+    Wrong(String),
+    /// As many requests or checks at once as `rateLimit` allows.
+    #[error("spec.rateLimit is reached")]
+    Busy,
+}
+
+/// What a failure means for the pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It is not there: the next upstream may have it.
+    Missing,
+    /// It may not be had.
+    Refused,
+    /// Upstream is away or tired: another time, another upstream, or the cached copy.
+    Outage,
+    /// Upstream sent what must not be passed on.
+    Wrong,
+}
+
+impl Reason {
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::NotFound => Class::Missing,
+            Self::Denied(_) | Self::CredentialsRejected => Class::Refused,
+            Self::Wrong(_) | Self::ForbiddenAddress(_) => Class::Wrong,
+            Self::QuotaUsedUp { .. }
+            | Self::TooManyRequests
+            | Self::Status(_)
+            | Self::Unreachable(_)
+            | Self::Timeout(_)
+            | Self::Resting(_)
+            | Self::TokenService(_)
+            | Self::Broken(_)
+            | Self::Busy => Class::Outage,
+        }
+    }
+
+    /// Whether the same request may succeed when it is sent again soon.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Status(_) | Self::Unreachable(_) | Self::Timeout(_) | Self::Broken(_) | Self::TokenService(_) | Self::Resting(_)
+        )
+    }
+}

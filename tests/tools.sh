@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Installs what the tests run: Debian packages if any is missing (as root), and the programs of
+# tools.list, each built once into ~/.cache/dependency-proxy-tools/<name>-<version>/.
+# Safe to run again, and from several shells at once. DEPENDENCY_PROXY_TOOLS moves the folder.
+#
+#   tests/tools.sh            install everything
+#   tests/tools.sh NAME...    build only these programs of tools.list
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${DEPENDENCY_PROXY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/dependency-proxy-tools}
+
+# Daemons lie where only root's PATH leads.
+PATH=$PATH:/usr/sbin:/sbin
+
+# command:package, where they differ
+commands=(cc:build-essential go:golang-go curl jq ab:apache2-utils docker-registry
+          skopeo buildah podman dockerd:docker.io containerd runc umoci)
+policy=/usr/sbin/policy-rc.d
+
+packages() {
+  local entry missing=() lost=()
+  for entry in "${commands[@]}"; do
+    command -v "${entry%%:*}" >/dev/null || { missing+=("${entry##*:}"); lost+=("${entry%%:*}"); }
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "Not installed: ${lost[*]}. Tests that need them are left out."
+    echo "To run them too, as root on Debian: apt-get install --no-install-recommends ${missing[*]}"
+    return 0
+  fi
+  echo "Installing Debian packages: ${missing[*]}"
+  # Debian asks this script whether a new package's service starts: docker-registry would take the proxy's port 5000.
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
+    trap 'rm -f $policy' EXIT
+  fi
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# Go 1.21 is the first that fetches by itself the newer toolchain that a module asks for.
+has_go() {
+  local version
+  version=$(go env GOVERSION 2>/dev/null) && [ "$(printf 'go1.21\n%s\n' "$version" | sort -V | head -n 1)" = go1.21 ]
+}
+
+build() { # NAME VERSION SOURCE
+  local name=$1 version=$2 source=$3 room=$cache/$1-$2 staging=$cache/.$1-$2.building
+  [ ! -x "$room/$name" ] || return 0
+  if [ "$source" != cargo ] && ! has_go; then
+    echo "Not built: $name. It needs Go 1.21 or newer, from go.dev/dl; tests that need $name will fail." >&2
+    return 1
+  fi
+  echo "Building $name $version (once; kept in $room)"
+  rm -rf "$staging" && mkdir -p "$staging"
+  if [ "$source" = cargo ]; then
+    nice cargo install --locked --quiet --root "$staging" --target-dir "$staging/target" --version "$version" "$name"
+    mv "$staging/bin/$name" "$staging/$name"
+    rm -rf "$staging/target" "$staging/bin"
+  else
+    CGO_ENABLED=0 GOBIN="$staging" nice go install -trimpath -ldflags "-s -w" "$source@$version"
+  fi
+  [ -x "$staging/$name" ] || return 1
+  # Renamed when complete: a build cut in the middle leaves nothing that looks finished.
+  rm -rf "$room" && mv "$staging" "$room"
+}
+
+mkdir -p "$cache"
+exec 9>"$cache/.lock"
+flock 9
+[ $# -gt 0 ] || packages
+failed=0
+while read -r name version source; do
+  case $name in '' | '#'*) continue ;; esac
+  [ $# = 0 ] || [[ " $* " = *" $name "* ]] || continue
+  build "$name" "$version" "$source" || failed=1
+done <"$here/tools.list"
+exit $failed
