@@ -26,7 +26,7 @@ pub use group::{
     VirtualRegistryCleanup,
 };
 pub use pull_binding::{CiVariables, PullBinding, PullBindingSpec, PullBindingStatus};
-pub use reference::{AllowedNamespaces, From, LocalReference, NamespacedReference};
+pub use reference::{AllowedNamespaces, FromNamespaces, LocalReference, NamespacedReference};
 pub use registry_upstream::{
     Action, RateLimit, RegistryUpstream, RegistryUpstreamSpec, RegistryUpstreamStatus, RepositoryRule,
     WhenRefused,

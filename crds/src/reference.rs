@@ -37,7 +37,7 @@ pub struct NamespacedReference {
 pub struct AllowedNamespaces {
     /// Same (the object's own namespace), All, or Selector. Default: Same.
     #[serde(default)]
-    pub from: From,
+    pub from: FromNamespaces,
     /// Labels of the namespaces that are allowed; with `from: Selector` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
@@ -45,7 +45,7 @@ pub struct AllowedNamespaces {
 
 /// Which namespaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub enum From {
+pub enum FromNamespaces {
     #[default]
     Same,
     All,

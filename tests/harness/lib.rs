@@ -1,4 +1,4 @@
-//! What tests need beside the product: real registries, stores and clients, and the product as a process.
+//! What tests need beside the product: real registries, stores and clients, the product as a process and in this one.
 //!
 //! Everything starts on free ports in temporary folders and ends with its owner, so tests run side by side.
 
@@ -11,9 +11,12 @@
 
 pub mod blob;
 pub mod client;
+pub mod documents;
+pub mod hostile;
 pub mod image;
 pub mod process;
 pub mod proxy;
+pub mod pull;
 pub mod registry;
 pub mod repository;
 pub mod s3;

@@ -90,6 +90,7 @@ pub fn parse(text: &str, file: &str, origin: Origin) -> (Vec<Document>, Vec<Prob
     for chunk in split(text) {
         reader.chunk(chunk, &file);
     }
+    reader.problems.sort_by_key(|p| p.line);
     (reader.documents, reader.problems)
 }
 

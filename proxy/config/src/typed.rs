@@ -16,43 +16,50 @@ pub(crate) struct Reading<T> {
     pub(crate) unknown: BTreeSet<String>,
 }
 
+/// How often a document is read at most to find all its mistakes.
+const MAX_READINGS: usize = 20;
+
 /// Reads a value. serde stops at the first mistake, so what is wrong is taken out and the rest read again, until
 /// all mistakes are found.
 pub(crate) fn read<T: DeserializeOwned>(mut value: Value) -> Reading<T> {
-    let mut unknown = BTreeSet::new();
-    let mut mistakes = Vec::<(String, String)>::new();
-    loop {
+    let mut reading = Reading { value: None, mistakes: Vec::new(), unknown: BTreeSet::new() };
+    for _ in 0..MAX_READINGS {
         let mut ignored = |path: serde_ignored::Path<'_>| {
-            unknown.insert(field(&path));
+            reading.unknown.insert(field(&path));
         };
-        let failure = match serde_path_to_error::deserialize(serde_ignored::Deserializer::new(
-            value.clone(),
-            &mut ignored,
-        )) {
-            Ok(read) => return Reading { value: mistakes.is_empty().then_some(read), mistakes, unknown },
+        let source = serde_ignored::Deserializer::new(value.clone(), &mut ignored);
+        let failure = match serde_path_to_error::deserialize(source) {
+            Ok(read) => {
+                reading.value = reading.mistakes.is_empty().then_some(read);
+                break;
+            }
             Err(failure) => failure,
         };
         let (at, message) = mistake(&failure);
-        // A required field that was taken out for its mistake is now missed.
-        if mistakes.iter().all(|(known, _)| *known != at) {
-            mistakes.push((at, message));
-        } else if !failure.inner().to_string().starts_with("duplicate") {
-            return Reading { value: None, mistakes, unknown };
+        // A required field that was taken out for a mistake, its own or one below it, is now missed.
+        let known = reading.mistakes.iter().any(|(field, _)| {
+            field
+                .strip_prefix(at.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        });
+        if !known {
+            reading.mistakes.push((at, message));
         }
-        if !take_out(&mut value, failure.path().iter().collect::<Vec<_>>().as_slice()) {
-            return Reading { value: None, mistakes, unknown };
+        if !take_out(&mut value, &failure.path().iter().collect::<Vec<_>>()) {
+            break;
         }
     }
+    reading
 }
 
-/// Removes the value at a path; false where that cannot be done without moving others.
+/// Removes the value at a path; an item of a list with its list, because the items after it would change place.
 fn take_out(value: &mut Value, path: &[&Segment]) -> bool {
     match (path, value) {
-        ([Segment::Map { key }], Value::Mapping(fields)) => fields.remove(key.as_str()).is_some(),
         ([Segment::Map { key }, rest @ ..], Value::Mapping(fields)) => {
-            fields.get_mut(key.as_str()).is_some_and(|inner| take_out(inner, rest))
+            let taken = fields.get_mut(key.as_str()).is_some_and(|inner| take_out(inner, rest));
+            taken || fields.shift_remove(key.as_str()).is_some()
         }
-        ([Segment::Seq { index }, rest @ ..], Value::Sequence(items)) if !rest.is_empty() => {
+        ([Segment::Seq { index }, rest @ ..], Value::Sequence(items)) => {
             items.get_mut(*index).is_some_and(|inner| take_out(inner, rest))
         }
         _ => false,
@@ -70,6 +77,9 @@ fn mistake(failure: &serde_path_to_error::Error<serde_yaml::Error>) -> (String, 
         return (field, "is required; add it".to_owned());
     }
     let message = match text.rsplit_once("expected ") {
+        _ if path.ends_with("At") || path.ends_with("Timestamp") => {
+            "must be a time such as 2030-01-31T00:00:00Z".to_owned()
+        }
         Some((_, expected)) => format!("must be {}", plain(expected)),
         None if path.starts_with("data.") => "must be base64; plain text goes into stringData".to_owned(),
         None => "has a value that does not belong here".to_owned(),
@@ -84,7 +94,6 @@ fn plain(expected: &str) -> &str {
         "a string" | "string" | "String" => "text; put it in quotes",
         "i32" | "i64" | "u32" | "u64" | "an integer" => "a whole number",
         "a sequence" | "sequence" => "a list",
-        "Time" | "Timestamp" => "a time such as 2030-01-31T00:00:00Z",
         "ByteString" | "a base64-encoded string" => "base64; plain text goes into stringData",
         variants if variants.starts_with("one of") || variants.starts_with('`') => variants,
         _ => "a mapping",

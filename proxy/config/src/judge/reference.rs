@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::{AllowedNamespaces, From, LocalReference, NamespacedReference};
+use crds::{AllowedNamespaces, FromNamespaces, LocalReference, NamespacedReference};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::core::{Selector, SelectorExt};
 
@@ -103,16 +103,16 @@ pub(super) fn missing(kind: Kind, id: &ObjectId) -> String {
 /// Checks what an object says about who may refer to it.
 pub(super) fn check_allowed(report: &mut Report<'_>, field: &str, allowed: &AllowedNamespaces) {
     match (&allowed.selector, allowed.from) {
-        (None, From::Selector) => {
+        (None, FromNamespaces::Selector) => {
             report.error(&format!("{field}.selector"), "is required with from: Selector; add it")
         }
-        (Some(_), From::Same | From::All) => {
+        (Some(_), FromNamespaces::Same | FromNamespaces::All) => {
             report.error(
                 &format!("{field}.selector"),
                 "belongs to from: Selector; set that, or take the selector out",
             );
         }
-        (Some(selector), From::Selector) if Selector::try_from(selector.clone()).is_err() => {
+        (Some(selector), FromNamespaces::Selector) if Selector::try_from(selector.clone()).is_err() => {
             let message = "must have operators In, NotIn, Exists and DoesNotExist with fitting values";
             report.error(&format!("{field}.selector.matchExpressions"), message);
         }
@@ -125,9 +125,9 @@ pub(super) fn allows(allowed: &AllowedNamespaces, owner: &str, namespace: &str, 
     match allowed.from {
         // What one owns one may always use.
         _ if owner == namespace => true,
-        From::Same => false,
-        From::All => true,
-        From::Selector => {
+        FromNamespaces::Same => false,
+        FromNamespaces::All => true,
+        FromNamespaces::Selector => {
             let selector = allowed.selector.clone().and_then(|s| Selector::try_from(s).ok());
             selector.is_some_and(|selector| selector.matches(&labels(namespace, set)))
         }

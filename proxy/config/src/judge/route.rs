@@ -22,6 +22,8 @@ pub(super) fn judge(
     let Some((document, spec)) = chosen.document else { return (aliases, mirrors) };
     let targets = Targets { groups, registries, namespace: &document.id.namespace };
     let mut report = Report::of(document);
+    report.count("spec.aliases", spec.aliases.len(), 0..=100);
+    report.count("spec.mirrors", spec.mirrors.len(), 0..=100);
     for (index, alias) in spec.aliases.iter().enumerate() {
         let field = format!("spec.aliases[{index}]");
         let route =

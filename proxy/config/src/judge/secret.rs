@@ -39,7 +39,8 @@ pub(super) fn basic_auth(
     read(report, field, set, id, |secret| {
         secret.require_kind(&[BASIC_AUTH]);
         secret.require_exactly(&["username", "password"]);
-        Some((secret.username()?, secret.text("password").map(|p| Secret::new(p.to_owned()))?))
+        let username = secret.username();
+        Some((username?, Secret::new(secret.password()?.to_owned())))
     })
 }
 
@@ -62,7 +63,7 @@ pub(super) fn token(
             return Some((secret.username()?, hash?));
         }
         secret.require_exactly(&["username", "password"]);
-        Some((secret.username()?, TokenHash::of(instance_key, secret.text("password")?)))
+        Some((secret.username()?, TokenHash::of(instance_key, secret.password()?)))
     })
 }
 
@@ -239,8 +240,17 @@ impl<'a> Opened<'_, '_, 'a> {
     fn username(&mut self) -> Option<String> {
         let name = self.text("username")?;
         if name.contains(|c: char| c == ':' || c.is_control()) {
-            self.error("username", "must have no colon and no control characters, line ends among them");
+            self.error("username", "must have no colon and no line end; write it without one");
         }
         Some(name.to_owned())
+    }
+
+    /// A password that can stand in Basic credentials. A line end at its end is a common slip of `echo | base64`.
+    fn password(&mut self) -> Option<&'a str> {
+        let password = self.text("password")?;
+        if password.contains(char::is_control) {
+            self.error("password", "must have no line end and no control character; write it without one");
+        }
+        Some(password)
     }
 }

@@ -1,0 +1,20 @@
+//! The proxy at the wire: what must always hold (ARCHITECTURE.md), one behaviour per file, against a registry that
+//! misbehaves on request.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+mod auth;
+mod bad_input;
+mod corrupt;
+mod documents;
+mod fallback;
+mod freshness;
+mod hostile_upstream;
+mod lists;
+mod names;
+mod resume;
+mod rights;
+mod secrets;
+mod single_flight;
+mod stale;
+
+const MIB: usize = 1024 * 1024;
