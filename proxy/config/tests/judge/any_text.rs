@@ -89,12 +89,9 @@ fn bombs_are_refused() {
     let laughs = (1..30)
         .map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}]\n", n - 1))
         .collect::<String>();
-    for text in [
-        format!("a0: &a0 [x]\n{laughs}"),
-        "[".repeat(100_000),
-        "{\"a\":".repeat(100_000),
-        "- ".repeat(100_000),
-    ] {
+    for text in
+        [format!("a0: &a0 [x]\n{laughs}"), "[".repeat(2_000), "{\"a\":".repeat(2_000), "- ".repeat(2_000)]
+    {
         let (documents, problems) = parse(&text, "f", Origin::File);
         assert_eq!((documents.len(), problems.len()), (0, 1));
     }
