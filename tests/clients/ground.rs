@@ -80,6 +80,7 @@ kind: DependencyProxy
 metadata: {{name: main, namespace: dependency-proxy}}
 spec:
   externalURL: {proxy}
+  storage: {{ephemeral: {{}}}}
   upstreamNetworks: {{allowedCIDRs: [127.0.0.0/8]}}
 ---
 apiVersion: dependencyproxy.dev/v1alpha1
