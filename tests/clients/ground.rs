@@ -82,6 +82,7 @@ spec:
   externalURL: {proxy}
   storage: {{ephemeral: {{}}}}
   upstreamNetworks: {{allowedCIDRs: [127.0.0.0/8]}}
+  allowedGroups: {{from: All}}
 ---
 apiVersion: dependencyproxy.dev/v1alpha1
 kind: RegistryUpstream
