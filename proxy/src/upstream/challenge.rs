@@ -61,7 +61,9 @@ impl Realm {
     pub(super) fn trust(&self, upstream: &Upstream) -> Trust {
         let secure = self.url.scheme() == "https";
         let plain_is_allowed = upstream.insecure && self.url.scheme() == "http";
-        let (Some(host), true) = (self.url.host_str(), secure || plain_is_allowed) else { return Trust::Refused };
+        let (Some(host), true) = (self.url.host_str(), secure || plain_is_allowed) else {
+            return Trust::Refused;
+        };
         if !self.url.username().is_empty() || self.url.password().is_some() {
             return Trust::Refused;
         }
