@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oci::Digest;
 
-use super::fill::{Begun, Fill, Reader};
+use super::fill::{Begun, Place};
 use super::{Attempt, Cache, Error, Failure, Pull, Wanted};
 use crate::metrics::{Outcome, Source as From};
 use crate::resolve::Source;
@@ -31,18 +31,7 @@ pub enum Body {
     /// In the shared store.
     Store,
     /// Coming in.
-    Fill(Incoming),
-}
-
-/// A download in progress, to read from.
-pub struct Incoming(Arc<Fill>);
-
-impl Incoming {
-    /// Reads from `start` up to `end`, or to the blob's end, as the bytes come in.
-    #[must_use]
-    pub fn reader(&self, start: u64, end: Option<u64>) -> Reader {
-        self.0.reader(start, end)
-    }
+    Fill(Place),
 }
 
 impl Body {
@@ -115,9 +104,11 @@ impl Cache {
             }
             let fill = self.fills.join((*digest, holder.origin.clone()), holder.clone(), client.clone());
             match fill.begun().await {
-                Begun::Filling(size) => {
-                    return Ok(Blob { size, body: Body::Fill(Incoming(fill)), outcome: Outcome::Miss });
-                }
+                Begun::Filling(size) => match fill.place() {
+                    Some(place) => return Ok(Blob { size, body: Body::Fill(place), outcome: Outcome::Miss }),
+                    // Its beginning is not kept, and gone: the next download begins when this one has ended.
+                    None => fill.ended().await,
+                },
                 Begun::Kept => {
                     if let Some(blob) = self.kept(digest, &holder).await {
                         return Ok(blob);

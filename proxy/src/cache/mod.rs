@@ -14,8 +14,8 @@ use config::{Config, Refusal};
 use moka::sync::Cache as Memory;
 use oci::{Digest, Reference, Tag};
 
-pub use blob::{Blob, Body, Incoming};
-pub use fill::Reader;
+pub use blob::{Blob, Body};
+pub use fill::{Place, Reader};
 pub use fresh::Validity;
 pub use list::{Referrers, TagList};
 pub use manifest::Manifest;

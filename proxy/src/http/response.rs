@@ -89,8 +89,8 @@ pub(super) async fn blob(
         (Wanted::Head, _) | (_, Body::None) => HttpBody::empty(),
         (_, Body::File(file)) => file_body(file, start, end.unwrap_or(0)),
         (_, Body::Store) => HttpBody::from_stream(cache.store.stream(digest, start..end.unwrap_or(0)).await?),
-        (_, Body::Fill(incoming)) => {
-            let reader = incoming.reader(start, end);
+        (_, Body::Fill(place)) => {
+            let reader = place.reader(start, end);
             HttpBody::from_stream(stream::unfold(reader, |mut reader| async move {
                 let next = reader.next().await.transpose()?;
                 Some((next, reader))

@@ -138,10 +138,17 @@ impl Store {
         })
     }
 
-    /// The local folder, for downloads.
-    #[must_use]
-    pub fn folder(&self) -> &Arc<Folder> {
-        &self.folder
+    /// Begins a download in the local folder.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn spool(&self, expected: u64) -> Result<Spool, Full> {
+        self.folder.spool(expected).inspect_err(|_| self.note_full())
+    }
+
+    /// Counts a download that the folder did not take.
+    pub fn note_full(&self) {
+        self.metrics.store_operation("spool", true, Duration::ZERO);
     }
 
     /// The media type that is kept with this holder's right to a blob; `None` where there is no right.
@@ -291,7 +298,7 @@ impl Store {
     /// # Errors
     /// As for [`Self::keep`].
     pub async fn keep_bytes(&self, digest: Digest, bytes: Bytes) -> Result<(), Error> {
-        let mut spool = match self.folder.spool(bytes.len() as u64) {
+        let mut spool = match self.spool(bytes.len() as u64) {
             Ok(spool) => spool,
             Err(Full) if self.shared => return self.write(&Key::Blob(&digest), bytes).await,
             Err(full) => return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, full).into()),

@@ -1,0 +1,261 @@
+//! Filling: one download of a blob per origin, whoever asks and however many.
+//!
+//! A fill is a task of its own. It writes a spool file, hashes what it writes, and tells how far readers may read;
+//! clients read the file by offset, so a slow one costs a cursor. The last bytes are shown only when the digest is
+//! proven: a wrong body never ends cleanly. Where upstream breaks off, the fill goes on from where it stopped, with
+//! the next waiter's account when its own is exhausted. Where the folder has no room, the bytes pass through a small
+//! window of memory instead.
+
+mod download;
+mod reader;
+mod window;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::{Arc, OnceLock};
+
+use oci::Digest;
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
+
+pub use reader::Reader;
+use window::{Cursor, Window};
+
+use crate::metrics::Metrics;
+use crate::store::{Holder, Store};
+use crate::upstream::{Client, Reason};
+
+/// A blob and who delivers it.
+pub(super) type FillKey = (Digest, String);
+
+/// The fills of one process.
+pub(super) struct Fills {
+    running: Mutex<HashMap<FillKey, Arc<Fill>>>,
+    store: Arc<Store>,
+    metrics: Metrics,
+}
+
+/// One download in progress.
+pub(super) struct Fill {
+    digest: Digest,
+    progress: watch::Sender<Progress>,
+    /// Who may have the blob once it is proven, each with the account that showed it; in the order of their coming.
+    waiters: Mutex<Vec<(Holder, Arc<Client>)>>,
+    file: OnceLock<Arc<File>>,
+    /// What did not fit into the folder, as it passes through.
+    window: Arc<Window>,
+    metrics: Metrics,
+}
+
+#[derive(Clone, Debug)]
+struct Progress {
+    phase: Phase,
+    /// Length of the blob, where upstream stated it.
+    size: Option<u64>,
+    /// Bytes that readers may have.
+    readable: u64,
+    /// Bytes of them that are in the file; the others are in the window.
+    spooled: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Upstream has not answered yet.
+    Asking,
+    /// Bytes come in.
+    Filling,
+    /// All is there and proven.
+    Proven,
+    /// Another fill ended a moment before this one began: it is in the store.
+    Kept,
+    /// It failed, with whose account.
+    Failed(Holder, Reason),
+}
+
+/// How a fill began.
+pub(super) enum Begun {
+    /// Bytes come in; their number, where upstream stated it.
+    Filling(Option<u64>),
+    /// Look into the store.
+    Kept,
+    Failed(Holder, Reason),
+}
+
+impl Fills {
+    pub(super) fn new(store: Arc<Store>, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self { running: Mutex::default(), store, metrics })
+    }
+
+    /// The fill in progress, and whether this holder has shown its right to it already.
+    pub(super) fn running(&self, key: &FillKey, holder: &Holder) -> Option<(Arc<Fill>, bool)> {
+        let fill = self.running.lock().get(key).cloned()?;
+        let known = fill.waiters.lock().iter().any(|(waiter, _)| waiter == holder);
+        Some((fill, known))
+    }
+
+    /// Joins the fill in progress, or begins it. The holder must have shown its right before joining one.
+    pub(super) fn join(self: &Arc<Self>, key: FillKey, holder: Holder, client: Arc<Client>) -> Arc<Fill> {
+        let mut running = self.running.lock();
+        if let Some(fill) = running.get(&key) {
+            let mut waiters = fill.waiters.lock();
+            if !waiters.iter().any(|(waiter, _)| *waiter == holder) {
+                waiters.push((holder, client));
+            }
+            return fill.clone();
+        }
+        let (progress, _) =
+            watch::channel(Progress { phase: Phase::Asking, size: None, readable: 0, spooled: 0 });
+        let fill = Arc::new(Fill {
+            digest: key.0,
+            progress,
+            waiters: Mutex::new(vec![(holder, client)]),
+            file: OnceLock::new(),
+            window: Arc::default(),
+            metrics: self.metrics.clone(),
+        });
+        running.insert(key.clone(), fill.clone());
+        let landing = Landing { fills: self.clone(), key, fill: fill.clone() };
+        self.metrics.fills_in_flight.inc();
+        tokio::spawn(run(landing));
+        fill
+    }
+}
+
+/// Takes a fill out of the map when it ends, also by a panic.
+struct Landing {
+    fills: Arc<Fills>,
+    key: FillKey,
+    fill: Arc<Fill>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.fills.running.lock().remove(&self.key);
+        self.fills.metrics.fills_in_flight.dec();
+    }
+}
+
+async fn run(landing: Landing) {
+    let (fill, store) = (landing.fill.clone(), landing.fills.store.clone());
+    if fill.is_kept(&store).await {
+        drop(landing);
+        fill.tell(Phase::Kept);
+        return;
+    }
+    match fill.download(&store).await {
+        Err((holder, reason)) => {
+            tracing::warn!(digest = %fill.digest, group = %holder.group, %reason, "the download failed; nothing is kept");
+            // Out of the map first: whom the failure reaches may begin anew.
+            drop(landing);
+            fill.tell(Phase::Failed(holder, reason));
+        }
+        Ok(proven) => {
+            fill.progress.send_modify(|progress| {
+                progress.size = Some(proven.size);
+                progress.readable = proven.size;
+                progress.phase = Phase::Proven;
+            });
+            // What passed through is kept nowhere: the next request downloads it again.
+            let Some(spool) = proven.spool else { return };
+            if let Err(error) = store.keep(spool, fill.digest).await {
+                tracing::warn!(%error, digest = %fill.digest, "the blob is passed on but could not be kept");
+            }
+            let mut linked = 0;
+            fill.link(&store, &mut linked).await;
+            drop(landing);
+            // Whoever came while the links were written.
+            fill.link(&store, &mut linked).await;
+        }
+    }
+}
+
+impl Fill {
+    /// Waits until bytes come in, or it is clear that none will.
+    pub(super) async fn begun(&self) -> Begun {
+        let _waiting = Waiting::new(&self.metrics.fill_waiters);
+        let mut progress = self.progress.subscribe();
+        let begun = progress.wait_for(|progress| !matches!(progress.phase, Phase::Asking)).await;
+        let Ok(progress) = begun else { return self.gone() };
+        match &progress.phase {
+            Phase::Failed(holder, reason) => Begun::Failed(holder.clone(), reason.clone()),
+            Phase::Kept => Begun::Kept,
+            Phase::Asking | Phase::Filling | Phase::Proven => Begun::Filling(progress.size),
+        }
+    }
+
+    fn gone(&self) -> Begun {
+        let holder = self.waiters.lock().first().map(|(holder, _)| holder.clone());
+        holder.map_or(Begun::Kept, |holder| {
+            Begun::Failed(holder, Reason::Broken("the download was aborted".to_owned()))
+        })
+    }
+
+    /// A place from which to read the blob from its beginning; `None` where that has passed through already.
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+        let cursor = self.window.enter()?;
+        Some(Place { fill: self.clone(), cursor, _waiting: Waiting::new(&self.metrics.fill_waiters) })
+    }
+
+    /// Waits until it has ended, one way or the other.
+    pub(super) async fn ended(&self) {
+        let over =
+            |progress: &Progress| matches!(progress.phase, Phase::Proven | Phase::Kept | Phase::Failed(..));
+        self.progress.subscribe().wait_for(over).await.ok();
+    }
+
+    fn tell(&self, phase: Phase) {
+        self.progress.send_modify(|progress| progress.phase = phase);
+    }
+
+    /// Whether a fill that ended after this one's requests had looked has left the blob in the store.
+    async fn is_kept(&self, store: &Store) -> bool {
+        let first = self.waiters.lock().first().map(|(holder, _)| holder.clone());
+        let Some(holder) = first else { return false };
+        matches!(store.link(&self.digest, &holder).await, Ok(Some(_)))
+            && matches!(store.blob(&self.digest).await, Ok(Some(_)))
+    }
+
+    /// Writes the rights of the waiters from number `from` on.
+    async fn link(&self, store: &Store, from: &mut usize) {
+        loop {
+            let next = self.waiters.lock().get(*from).map(|(holder, _)| holder.clone());
+            let Some(holder) = next else { return };
+            *from += 1;
+            if let Err(error) = store.put_link(&self.digest, &holder, "").await {
+                tracing::warn!(%error, digest = %self.digest, "the right to a blob could not be kept");
+            }
+        }
+    }
+}
+
+/// A client's place in a fill: what it has not read yet stays readable.
+pub struct Place {
+    fill: Arc<Fill>,
+    cursor: Cursor,
+    _waiting: Waiting,
+}
+
+impl Place {
+    /// Reads from `start` up to `end`, or to the blob's end, as the bytes come in.
+    #[must_use]
+    pub fn reader(self, start: u64, end: Option<u64>) -> Reader {
+        Reader::new(self, start, end)
+    }
+}
+
+/// Counts who is served from a download.
+struct Waiting(Gauge);
+
+impl Waiting {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
