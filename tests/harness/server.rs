@@ -12,9 +12,9 @@ use proxy::{Clock, Running, Settings};
 use tempfile::TempDir;
 use url::Url;
 
-use crate::pull::Client;
 use crate::documents::Documents;
 use crate::hostile::Upstream;
+use crate::pull::Client;
 
 /// A running proxy.
 pub struct Proxy {
@@ -176,6 +176,8 @@ impl Builder {
             admin_listen: SocketAddr::new(self.address.ip(), 0),
             data_dir: folder.path().join("data"),
             clock: self.clock,
+            // Nobody else sends requests here who would have to hear of a stop first.
+            linger: Duration::ZERO,
             ..Settings::default()
         };
         let running = Running::start(settings.clone()).await.unwrap();

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use harness::pull::Answer;
 use harness::hostile::{Fault, Upstream, noise};
+use harness::pull::Answer;
 use harness::server::Proxy;
 use http::Method;
 use oci::media;
@@ -266,7 +266,8 @@ async fn a_token_realm_on_another_site_gets_no_credentials() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_host_that_the_document_names_gets_them() {
     let (_, stranger, proxy) = foreign_realm(&["127.0.0.9"]).await;
-    proxy.client().manifest("library/a", "1").await;
+    let answer = proxy.client().manifest("library/a", "1").await;
+    println!("{}", answer.text());
     assert!(stranger.requests().iter().any(|r| r.path == "/token" && r.header("authorization").is_some()));
 }
 
