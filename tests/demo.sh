@@ -52,7 +52,10 @@ cat >"$folder/documents.yaml" <<Y
 apiVersion: dependencyproxy.dev/v1alpha1
 kind: DependencyProxy
 metadata: {name: main, namespace: default}
-spec: {externalURL: "http://$host", upstreamNetworks: {allowedCIDRs: [127.0.0.0/8]}}
+spec:
+  externalURL: http://$host
+  storage: {ephemeral: {}}
+  upstreamNetworks: {allowedCIDRs: [127.0.0.0/8]}
 ---
 apiVersion: dependencyproxy.dev/v1alpha1
 kind: RegistryUpstream

@@ -109,8 +109,9 @@ pub enum Role {
 /// Who a member is.
 #[derive(Clone, Debug, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+// `namespace` is a reserved word of CEL; the API server knows the field under its escaped name.
 #[x_kube(validation = (
-    "(self.kind == 'ServiceAccount') == has(self.namespace)",
+    "(self.kind == 'ServiceAccount') == has(self.__namespace__)",
     "namespace is required for a ServiceAccount and forbidden otherwise"
 ))]
 pub struct Subject {

@@ -5,6 +5,10 @@
 //! Every string and list is bounded, because the API server refuses rules whose cost it cannot bound.
 
 #![allow(unreachable_pub, reason = "KubeSchema repeats each struct, `pub` included, inside a function")]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "columns are listed by one attribute, each with the same keys"
+)]
 
 mod definition;
 mod dependency_proxy;

@@ -41,7 +41,7 @@ pub struct VirtualRegistrySpec {
     #[x_kube(
         merge_strategy = ListMerge::Atomic,
         validation = (
-            "self.all(u, self.exists_one(v, v.name == u.name && (has(v.namespace) ? v.namespace : '') == (has(u.namespace) ? u.namespace : '')))",
+            "self.all(u, self.exists_one(v, v.name == u.name && (has(v.__namespace__) ? v.__namespace__ : '') == (has(u.__namespace__) ? u.__namespace__ : '')))",
             "each upstream may stand in the list once"
         ),
     )]

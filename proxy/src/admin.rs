@@ -52,13 +52,21 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    if admin.ready.load(Ordering::Relaxed) { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") }
+    if admin.ready.load(Ordering::Relaxed) {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+    }
 }
 
 async fn status(State(admin): State<Arc<Admin>>) -> axum::Json<Value> {
     let live = admin.live.borrow().clone();
     let upstreams = live.config.groups.values().map(|group| group.upstream.id.to_string());
-    let more = live.config.registries.values().flat_map(|registry| registry.upstreams.iter().map(|u| u.id.to_string()));
+    let more = live
+        .config
+        .registries
+        .values()
+        .flat_map(|registry| registry.upstreams.iter().map(|u| u.id.to_string()));
     let upstreams: std::collections::BTreeSet<_> = upstreams.chain(more).collect();
     axum::Json(json!({
         "version": env!("CARGO_PKG_VERSION"),

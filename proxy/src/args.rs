@@ -31,7 +31,13 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Documents {
     /// A file or folder of documents; may be repeated.
-    #[arg(short = 'f', long = "file", env = "DEPENDENCY_PROXY_FILE", value_delimiter = ',', value_name = "PATH")]
+    #[arg(
+        short = 'f',
+        long = "file",
+        env = "DEPENDENCY_PROXY_FILE",
+        value_delimiter = ',',
+        value_name = "PATH"
+    )]
     pub file: Vec<PathBuf>,
     /// The DependencyProxy to serve, where the documents have several.
     #[arg(long, env = "DEPENDENCY_PROXY_INSTANCE", value_name = "NAMESPACE/NAME", value_parser = object_id)]

@@ -226,30 +226,62 @@ impl Metrics {
 
     fn register(&self, r: &mut Registry) {
         r.register("requests", "Pull requests by group, kind and result", self.requests.clone());
-        r.register("request_duration_seconds", "Time until the last byte was sent", self.request_duration.clone());
+        r.register(
+            "request_duration_seconds",
+            "Time until the last byte was sent",
+            self.request_duration.clone(),
+        );
         r.register("first_byte_seconds", "Time until the answer began", self.first_byte.clone());
-        r.register("served_bytes", "Body bytes sent to clients by where they came from", self.served_bytes.clone());
-        r.register("upstream_requests", "Requests to upstreams; code none means no answer", self.upstream_requests.clone());
+        r.register(
+            "served_bytes",
+            "Body bytes sent to clients by where they came from",
+            self.served_bytes.clone(),
+        );
+        r.register(
+            "upstream_requests",
+            "Requests to upstreams; code none means no answer",
+            self.upstream_requests.clone(),
+        );
         let duration = self.upstream_request_duration.clone();
         r.register("upstream_request_duration_seconds", "Time until upstream's headers came", duration);
-        r.register("upstream_up", "1 if the upstream's last answer was one, 0 in an outage", self.upstream_up.clone());
+        r.register(
+            "upstream_up",
+            "1 if the upstream's last answer was one, 0 in an outage",
+            self.upstream_up.clone(),
+        );
         let valid = self.upstream_credentials_valid.clone();
         r.register("upstream_credentials_valid", "0 if the upstream refused the credentials", valid);
-        r.register("upstream_ratelimit_limit", "Pulls per window, as the upstream last said", self.ratelimit_limit.clone());
+        r.register(
+            "upstream_ratelimit_limit",
+            "Pulls per window, as the upstream last said",
+            self.ratelimit_limit.clone(),
+        );
         let remaining = self.ratelimit_remaining.clone();
         r.register("upstream_ratelimit_remaining", "Pulls left, as the upstream last said", remaining);
         let window = self.ratelimit_window.clone();
-        r.register("upstream_ratelimit_window_seconds", "Length of the window, as the upstream last said", window);
+        r.register(
+            "upstream_ratelimit_window_seconds",
+            "Length of the window, as the upstream last said",
+            window,
+        );
         r.register("fills_in_flight", "Downloads from upstream in progress", self.fills_in_flight.clone());
         r.register("fill_waiters", "Requests served from downloads in progress", self.fill_waiters.clone());
         r.register("store_operations", "Operations on the store", self.store_operations.clone());
         let duration = self.store_operation_duration.clone();
         r.register("store_operation_duration_seconds", "Time of operations on the store", duration);
         r.register("cached_bytes", "Bytes of blobs in the local folder", self.cached_bytes.clone());
-        r.register("local_bytes", "Bytes in the local folder, downloads in progress included", self.local_bytes.clone());
+        r.register(
+            "local_bytes",
+            "Bytes in the local folder, downloads in progress included",
+            self.local_bytes.clone(),
+        );
         r.register("evictions", "Blobs removed from the local folder to make room", self.evictions.clone());
         let success = self.config_reload_success.clone();
-        r.register("config_reload_success", "0 if the last change of the documents could not be taken", success);
+        r.register(
+            "config_reload_success",
+            "0 if the last change of the documents could not be taken",
+            success,
+        );
         r.register("config_problems", "Problems in the documents", self.config_problems.clone());
         r.register("config_info", "The hash of the documents that are served", self.config_info.clone());
         r.register("tokens_issued", "Answers of the token endpoint", self.tokens_issued.clone());
@@ -262,7 +294,9 @@ impl Metrics {
     pub fn store_operation(&self, operation: &'static str, failed: bool, took: Duration) {
         let result = if failed { "error" } else { "ok" };
         self.store_operations.get_or_create(&StoreLabels { operation, result }).inc();
-        self.store_operation_duration.get_or_create(&OperationLabels { operation }).observe(took.as_secs_f64());
+        self.store_operation_duration
+            .get_or_create(&OperationLabels { operation })
+            .observe(took.as_secs_f64());
     }
 }
 

@@ -36,7 +36,11 @@ pub async fn of_all(config: &Config, upstreams: &Upstreams) -> Vec<Left> {
     ask(config, groups.chain(registries), upstreams).await
 }
 
-async fn ask<'a>(config: &Config, all: impl Iterator<Item = &'a Arc<Upstream>>, upstreams: &Upstreams) -> Vec<Left> {
+async fn ask<'a>(
+    config: &Config,
+    all: impl Iterator<Item = &'a Arc<Upstream>>,
+    upstreams: &Upstreams,
+) -> Vec<Left> {
     let mut asked = std::collections::BTreeMap::new();
     for upstream in all {
         let name = upstream.id.to_string();
@@ -48,7 +52,9 @@ async fn ask<'a>(config: &Config, all: impl Iterator<Item = &'a Arc<Upstream>>, 
         let quota = client.quota();
         let note = match (&probed, &quota) {
             (Err(error), _) => Some(error.to_string()),
-            (Ok(()), None) => Some("it sends no RateLimit headers: it has no limit, or keeps it to itself".to_owned()),
+            (Ok(()), None) => {
+                Some("it sends no RateLimit headers: it has no limit, or keeps it to itself".to_owned())
+            }
             (Ok(()), Some(_)) => None,
         };
         let left = Left {
@@ -57,7 +63,9 @@ async fn ask<'a>(config: &Config, all: impl Iterator<Item = &'a Arc<Upstream>>, 
             remaining: quota.as_ref().and_then(|quota| quota.remaining),
             window_seconds: quota.as_ref().and_then(|quota| quota.window),
             source: quota.as_ref().map(|quota| quota.source.clone()).filter(|source| !source.is_empty()),
-            observed_at: quota.as_ref().map(|quota| quota.observed_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            observed_at: quota
+                .as_ref()
+                .map(|quota| quota.observed_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
             note,
         };
         asked.insert(name, left);

@@ -109,7 +109,8 @@ pub fn resolve(config: &Config, route: &Route, image: &Name, ns: Option<&str>) -
     let mut sources = Vec::with_capacity(upstreams.len());
     for upstream in upstreams.into_iter().filter(|upstream| ns.is_none_or(|ns| is_host(upstream, ns))) {
         let official = !is_registry && upstream.docker_hub && image.is_short();
-        let repository = if official { image.under("library").map_err(|_| Error::TooLong)? } else { image.clone() };
+        let repository =
+            if official { image.under("library").map_err(|_| Error::TooLong)? } else { image.clone() };
         sources.push(Source { upstream, repository });
     }
     match (sources.is_empty(), ns) {

@@ -109,13 +109,16 @@ impl Running {
         let fingerprint = found.fingerprint.clone();
         let settled = settle(found, &Settled::nothing(), &options);
         crate::documents::report(&settled, &metrics);
-        let Some(config) = settled.config.clone() else { return Err(StartError::Documents(settled.problems)) };
+        let Some(config) = settled.config.clone() else {
+            return Err(StartError::Documents(settled.problems));
+        };
 
         let own_key = OwnKey::load(&data_dir).map_err(in_data_dir)?;
         let credentials = Arc::new(Credentials::default());
         let clock = settings.clock.clone();
         let store = Arc::new(Store::open(&config.instance, &data_dir, metrics.clone(), clock.clone())?);
-        let cache = Cache::new(store, Upstreams::new(metrics.clone(), clock.clone()), metrics.clone(), clock.clone());
+        let cache =
+            Cache::new(store, Upstreams::new(metrics.clone(), clock.clone()), metrics.clone(), clock.clone());
 
         let (listener, address) = bind(settings.listen).await?;
         let (admin_listener, admin_address) = bind(settings.admin_listen).await?;
@@ -123,7 +126,10 @@ impl Running {
         let make_live = {
             let clock = clock.clone();
             move |config: &Arc<Config>| Live {
-                auth: Arc::new(Auth { signer: Signer::new(config, &own_key), credentials: credentials.clone() }),
+                auth: Arc::new(Auth {
+                    signer: Signer::new(config, &own_key),
+                    credentials: credentials.clone(),
+                }),
                 config: config.clone(),
                 loaded_at: clock.now(),
             }
@@ -139,19 +145,27 @@ impl Running {
         });
         let reloading = tokio::spawn({
             let (admin, cache, booted) = (admin.clone(), cache.clone(), config.clone());
-            crate::documents::watch(documents, options, settled, fingerprint, metrics.clone(), move |config, settled| {
-                *admin.problems.lock() = settled.problems.iter().map(ToString::to_string).collect();
-                warn_of_boot_fields(&booted, config);
-                cache.upstreams.retain(config);
-                publish.send_replace(make_live(config));
-            })
+            crate::documents::watch(
+                documents,
+                options,
+                settled,
+                fingerprint,
+                metrics.clone(),
+                move |config, settled| {
+                    *admin.problems.lock() = settled.problems.iter().map(ToString::to_string).collect();
+                    warn_of_boot_fields(&booted, config);
+                    cache.upstreams.retain(config);
+                    publish.send_replace(make_live(config));
+                },
+            )
         });
 
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let api = Arc::new(Api { live: live.clone(), cache, metrics, clock, listen: address });
-        let serving = tokio::spawn(serve::serve(listener, stop.clone(), abort.clone(), move |peer, request| {
-            handle(api.clone(), peer, request)
-        }));
+        let serving =
+            tokio::spawn(serve::serve(listener, stop.clone(), abort.clone(), move |peer, request| {
+                handle(api.clone(), peer, request)
+            }));
         let second = admin::router(admin.clone());
         let second = tokio::spawn(async move {
             axum::serve(admin_listener, second).await.ok();
@@ -266,7 +280,9 @@ fn storage(config: &Config, data_dir: &Path) -> String {
 }
 
 fn warn_of_boot_fields(booted: &Config, now: &Config) {
-    let boot = |config: &Config| (config.instance.id.clone(), config.instance.storage.clone(), config.instance.local_size_limit);
+    let boot = |config: &Config| {
+        (config.instance.id.clone(), config.instance.storage.clone(), config.instance.local_size_limit)
+    };
     if boot(booted) != boot(now) {
         tracing::warn!("storage or localCache changed: restart needed, until then the old ones are used");
     }

@@ -38,7 +38,9 @@ pub fn begin(filter: &str, format: Format) -> Result<LogLevel, String> {
     let registry = tracing_subscriber::registry().with(filter);
     let begun = match format {
         Format::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(false)).try_init(),
-        Format::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init(),
+        Format::Json => {
+            registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+        }
     };
     begun.map_err(|error| error.to_string())?;
     Ok(LogLevel(handle))

@@ -1,7 +1,7 @@
 //! Real clients pull real images through the proxy: through a group, and through a virtual registry.
 //!
-//! Each does the same journey: the first pull fills the cache, the second asks upstream for no blob, the third works
-//! with the upstream registry stopped.
+//! Each does the same journey: the first pull fills the cache, the second works with the upstream registry stopped, the
+//! third asks it for no blob.
 
 #![allow(
     clippy::unwrap_used,

@@ -82,6 +82,7 @@ pub struct Instance {
 
 /// Where blobs are kept. A boot field: a change needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Storage {
     /// `--data-dir`: documents that say `ephemeral` or `persistentVolumeClaim`, or nothing.
     Folder,
@@ -117,7 +118,7 @@ pub struct Users {
 }
 
 /// Keys of the instance. Where no Secret brings them the proxy keeps its own in its data folder.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Keys {
     /// Under which tokens are hashed. Empty where no Secret brings one.
     pub instance: Vec<u8>,
@@ -125,6 +126,13 @@ pub struct Keys {
     pub signing: BTreeMap<String, Secret>,
     /// The key id to sign with; one of `signing` unless that is empty.
     pub current: Option<String>,
+}
+
+/// Key ids only.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keys({:?}, current {:?})", self.signing.keys(), self.current)
+    }
 }
 
 /// A DependencyProxyGroup.

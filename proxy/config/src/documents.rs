@@ -13,7 +13,7 @@ use serde_yaml::Value;
 use crate::lines::line_of;
 use crate::split::{Chunk, split};
 use crate::typed::read;
-use crate::{ObjectId, Problem, Severity};
+use crate::{ObjectId, Problem, Severity, fingerprint};
 
 /// Who wrote a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,9 @@ pub(crate) struct Source {
     file: Arc<str>,
     /// Line of the text's beginning in the file, from 1.
     line: usize,
-    pub(crate) text: Arc<str>,
+    text: Arc<str>,
+    /// Fingerprint of the text; taken once, because the items of a List share a text.
+    pub(crate) digest: Arc<str>,
     /// The document's path in the text: `items[2]` in a List, else empty.
     pub(crate) root: String,
 }
@@ -102,8 +104,13 @@ struct Reader {
 
 impl Reader {
     fn chunk(&mut self, chunk: Chunk<'_>, file: &Arc<str>) {
-        let mut source =
-            Source { file: file.clone(), line: chunk.line, text: chunk.text.into(), root: String::new() };
+        let mut source = Source {
+            file: file.clone(),
+            line: chunk.line,
+            text: chunk.text.into(),
+            digest: fingerprint(&[chunk.text.as_bytes()]).into(),
+            root: String::new(),
+        };
         match value(chunk.text) {
             Ok(value) => self.object(value, source),
             Err(failure) => {

@@ -40,8 +40,12 @@ pub fn authorize(config: &Config, caller: &Caller, lead: &Lead, now: Timestamp) 
 /// Whether the credential behind a token or a remembered password still exists as it was.
 pub(super) fn still_good(config: &Config, caller: &Caller, now: Timestamp) -> Result<(), Refusal> {
     let good = match &caller.identity {
-        Identity::User(name) => user_fingerprint(config, name).is_some_and(|fingerprint| fingerprint == caller.fingerprint),
-        Identity::DeployToken { .. } => deploy_token(config, caller).is_some_and(|token| token_is_good(token, now)),
+        Identity::User(name) => {
+            user_fingerprint(config, name).is_some_and(|fingerprint| fingerprint == caller.fingerprint)
+        }
+        Identity::DeployToken { .. } => {
+            deploy_token(config, caller).is_some_and(|token| token_is_good(token, now))
+        }
     };
     if good { Ok(()) } else { Err(Refusal::WrongCredentials) }
 }
@@ -50,7 +54,10 @@ pub(super) fn still_good(config: &Config, caller: &Caller, now: Timestamp) -> Re
 #[must_use]
 pub fn role_of(config: &Config, path: &str, user: &str) -> Option<Role> {
     let members = config.lineage(path).flat_map(|group| &group.members);
-    members.filter(|member| matches!(&member.subject, Subject::User(name) if name == user)).map(|member| member.role).max()
+    members
+        .filter(|member| matches!(&member.subject, Subject::User(name) if name == user))
+        .map(|member| member.role)
+        .max()
 }
 
 /// Who a user name belongs to, without a password: for explanations only.

@@ -42,7 +42,13 @@ impl Credentials {
     ///
     /// # Errors
     /// [`Refusal::WrongCredentials`] whatever is wrong with them.
-    pub async fn verify(&self, config: &Config, user: &str, password: &str, now: Timestamp) -> Result<Caller, Refusal> {
+    pub async fn verify(
+        &self,
+        config: &Config,
+        user: &str,
+        password: &str,
+        now: Timestamp,
+    ) -> Result<Caller, Refusal> {
         let key = self.remembered_under(user, password);
         if let Some(caller) = self.verified.get(&key)
             && still_good(config, &caller, now).is_ok()
@@ -79,7 +85,9 @@ impl Credentials {
         });
         let right = right.await.unwrap_or(false);
         match user_fingerprint(config, user) {
-            Some(fingerprint) if right => Ok(Caller { identity: Identity::User(user.to_owned()), fingerprint }),
+            Some(fingerprint) if right => {
+                Ok(Caller { identity: Identity::User(user.to_owned()), fingerprint })
+            }
             _ => Err(Refusal::WrongCredentials),
         }
     }

@@ -27,7 +27,8 @@ impl OwnKey {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => {
                 let secret = random_hex::<32>();
-                let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+                let mut file =
+                    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
                 file.write_all(secret.as_bytes())?;
                 Ok(Self::of(&secret))
             }

@@ -98,7 +98,12 @@ impl Auth {
     ///
     /// # Errors
     /// When there is none, or it is not good.
-    pub async fn verify(&self, config: &Config, header: Option<&[u8]>, now: jiff::Timestamp) -> Result<Presented, Refusal> {
+    pub async fn verify(
+        &self,
+        config: &Config,
+        header: Option<&[u8]>,
+        now: jiff::Timestamp,
+    ) -> Result<Presented, Refusal> {
         let header = header.ok_or(Refusal::Anonymous)?;
         let text = std::str::from_utf8(header).map_err(|_| Refusal::WrongCredentials)?;
         let (scheme, value) = text.trim().split_once(' ').ok_or(Refusal::WrongCredentials)?;

@@ -82,7 +82,10 @@ impl Signer {
         Self {
             kid: kid.to_owned(),
             encoding: EncodingKey::from_secret(secrets.get(kid).copied().unwrap_or_default()),
-            decoding: secrets.into_iter().map(|(kid, key)| (kid.to_owned(), DecodingKey::from_secret(key))).collect(),
+            decoding: secrets
+                .into_iter()
+                .map(|(kid, key)| (kid.to_owned(), DecodingKey::from_secret(key)))
+                .collect(),
             verified: Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(3600)).build(),
         }
     }
@@ -158,7 +161,8 @@ impl Signer {
         let wrong = |_| Refusal::WrongCredentials;
         let header = jsonwebtoken::decode_header(token).map_err(wrong)?;
         // A key that the token brings along is nobody's (CVE-2025-24976): only `kid` chooses, among our own.
-        let brings_key = header.jwk.is_some() || header.jku.is_some() || header.x5c.is_some() || header.x5u.is_some();
+        let brings_key =
+            header.jwk.is_some() || header.jku.is_some() || header.x5c.is_some() || header.x5u.is_some();
         let key = header.kid.filter(|_| !brings_key).and_then(|kid| self.decoding.get(&kid));
         let key = key.ok_or(Refusal::WrongCredentials)?;
         let mut validation = Validation::new(Algorithm::HS256);
@@ -182,7 +186,9 @@ impl Issued {
                 Identity::DeployToken { group, name: claims.sub }
             }
         };
-        let pulls = |access: &Access| access.kind == "repository" && access.actions.iter().any(|action| action == "pull");
+        let pulls = |access: &Access| {
+            access.kind == "repository" && access.actions.iter().any(|action| action == "pull")
+        };
         Some(Self {
             caller: Caller { identity, fingerprint: claims.credential },
             repositories: claims.access.into_iter().filter(pulls).map(|access| access.name).collect(),
@@ -224,9 +230,24 @@ mod tests {
 
     #[test]
     fn only_well_formed_pull_scopes_count() {
-        let read = |scopes: &[&str]| pull_scopes(scopes.iter().copied()).iter().map(Name::to_string).collect::<Vec<_>>();
-        assert_eq!(read(&["repository:a/b:pull", "repository:c:pull,push repository:d:*"]), ["a/b", "c", "d"]);
-        assert_eq!(read(&["repository:a:push", "registry:catalog:*", "repository:../x:pull", "repository:A:pull", "x", "::"]), [""; 0]);
+        let read = |scopes: &[&str]| {
+            pull_scopes(scopes.iter().copied()).iter().map(Name::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            read(&["repository:a/b:pull", "repository:c:pull,push repository:d:*"]),
+            ["a/b", "c", "d"]
+        );
+        assert_eq!(
+            read(&[
+                "repository:a:push",
+                "registry:catalog:*",
+                "repository:../x:pull",
+                "repository:A:pull",
+                "x",
+                "::"
+            ]),
+            [""; 0]
+        );
         assert_eq!(read(&["repository:host:5000/a:pull", "repository:a:pull", "repository:a:pull"]), ["a"]);
     }
 

@@ -99,7 +99,13 @@ impl Cache {
     }
 
     /// Gets a blob, to which there is no right yet, through one upstream.
-    async fn ask_blob(self: &Arc<Self>, pull: &Pull, source: &Source, digest: &Digest, wanted: Wanted) -> Result<Blob, Reason> {
+    async fn ask_blob(
+        self: &Arc<Self>,
+        pull: &Pull,
+        source: &Source,
+        digest: &Digest,
+        wanted: Wanted,
+    ) -> Result<Blob, Reason> {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
         let mut failure = Reason::Broken("the download failed".to_owned());

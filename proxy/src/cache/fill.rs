@@ -187,7 +187,9 @@ impl Fill {
 
     fn gone(&self) -> Begun {
         let holder = self.waiters.lock().first().map(|(holder, _)| holder.clone());
-        holder.map_or(Begun::Kept, |holder| Begun::Failed(holder, Reason::Broken("the download was aborted".to_owned())))
+        holder.map_or(Begun::Kept, |holder| {
+            Begun::Failed(holder, Reason::Broken("the download was aborted".to_owned()))
+        })
     }
 
     /// Reads from `start` up to `end`, or to the blob's end, as the bytes come in.
@@ -204,7 +206,8 @@ impl Fill {
     async fn is_kept(&self, store: &Store) -> bool {
         let first = self.waiters.lock().first().map(|(holder, _)| holder.clone());
         let Some(holder) = first else { return false };
-        matches!(store.link(&self.digest, &holder).await, Ok(Some(_))) && matches!(store.blob(&self.digest).await, Ok(Some(_)))
+        matches!(store.link(&self.digest, &holder).await, Ok(Some(_)))
+            && matches!(store.blob(&self.digest).await, Ok(Some(_)))
     }
 
     /// Writes the rights of the waiters from number `from` on.
@@ -375,10 +378,14 @@ impl<'a> Spooling<'a> {
         let disk = disk.map_err(|error| Reason::Wrong(format!("the local folder: {error}")))?;
         let before = self.fill.progress.borrow().readable;
         let readable = match self.size {
-            Some(size) if disk.written > size => return Err(Reason::Wrong("more bytes than stated".to_owned())),
+            Some(size) if disk.written > size => {
+                return Err(Reason::Wrong("more bytes than stated".to_owned()));
+            }
             Some(size) if disk.written == size => before,
             Some(_) => disk.written,
-            None if disk.written > MAX_UNSTATED => return Err(Reason::Wrong("a body without end".to_owned())),
+            None if disk.written > MAX_UNSTATED => {
+                return Err(Reason::Wrong("a body without end".to_owned()));
+            }
             // Any byte may be the last one: keep the newest batch back.
             None => disk.written.saturating_sub(PENDING as u64).max(before),
         };
@@ -464,12 +471,16 @@ impl Reader {
         let readable = match self.progress.wait_for(ready).await {
             Err(_) => return Err(io::Error::other("the download was aborted")),
             Ok(progress) => match &progress.phase {
-                Phase::Failed(_, reason) if progress.readable <= at => return Err(io::Error::other(reason.to_string())),
+                Phase::Failed(_, reason) if progress.readable <= at => {
+                    return Err(io::Error::other(reason.to_string()));
+                }
                 _ => progress.readable,
             },
         };
         let length = self.end.unwrap_or(u64::MAX).min(readable).saturating_sub(at).min(PIECE);
-        let (Some(file), Ok(length @ 1..)) = (self.fill.file.get(), usize::try_from(length)) else { return Ok(None) };
+        let (Some(file), Ok(length @ 1..)) = (self.fill.file.get(), usize::try_from(length)) else {
+            return Ok(None);
+        };
         let bytes = read_file(file.clone(), at, length).await?;
         if bytes.is_empty() {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof));

@@ -96,9 +96,11 @@ mod tests {
     #[tokio::test]
     async fn who_leaves_cancels_nothing() {
         let flight = Arc::new(Flight::<&str, ()>::default());
-        let (started, finish, finished) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (started, finish, finished) =
+            (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
         let leaving = tokio::spawn({
-            let (flight, started, finish, finished) = (flight.clone(), started.clone(), finish.clone(), finished.clone());
+            let (flight, started, finish, finished) =
+                (flight.clone(), started.clone(), finish.clone(), finished.clone());
             async move {
                 let work = || async move {
                     started.notify_one();

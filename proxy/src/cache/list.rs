@@ -48,7 +48,12 @@ impl Cache {
     ///
     /// # Errors
     /// When no upstream has it.
-    pub async fn tags(self: &Arc<Self>, pull: &Pull, n: Option<u32>, last: Option<&str>) -> Result<TagList, Error> {
+    pub async fn tags(
+        self: &Arc<Self>,
+        pull: &Pull,
+        n: Option<u32>,
+        last: Option<&str>,
+    ) -> Result<TagList, Error> {
         let n_at_most = n.map(|n| n.min(MAX_PAGE).to_string());
         let query = query([("n", n_at_most.as_deref()), ("last", last)]);
         if n == Some(0) {
@@ -58,7 +63,10 @@ impl Cache {
         self.first(pull, |source| {
             let (client, query) = (self.client(pull, source), query.clone());
             async move {
-                let list = client.list(&source.repository, "tags/list".to_owned(), query).await.map_err(|e| e.reason)?;
+                let list = client
+                    .list(&source.repository, "tags/list".to_owned(), query)
+                    .await
+                    .map_err(|e| e.reason)?;
                 read_tags(&list)
             }
         })
@@ -142,8 +150,10 @@ fn query<'a>(parameters: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -
 }
 
 fn read_tags(list: &List) -> Result<TagList, Reason> {
-    let read: Tags = serde_json::from_slice(&list.bytes).map_err(|_| Reason::Wrong("a tag list that is none".to_owned()))?;
-    let tags: Vec<_> = read.tags.unwrap_or_default().into_iter().filter(|tag| Tag::parse(tag).is_ok()).collect();
+    let read: Tags = serde_json::from_slice(&list.bytes)
+        .map_err(|_| Reason::Wrong("a tag list that is none".to_owned()))?;
+    let tags: Vec<_> =
+        read.tags.unwrap_or_default().into_iter().filter(|tag| Tag::parse(tag).is_ok()).collect();
     let next = list.link.as_deref().and_then(next_page);
     // An upstream whose next page begins where this one began would be asked for ever.
     Ok(TagList { tags, next })
@@ -163,9 +173,12 @@ fn next_page(link: &str) -> Option<(Option<u32>, String)> {
 }
 
 fn read_index(bytes: &Bytes, artifact_type: Option<&str>) -> Result<Referrers, Reason> {
-    let mut index: Index = serde_json::from_slice(bytes).map_err(|_| Reason::Wrong("referrers that are no index".to_owned()))?;
+    let mut index: Index =
+        serde_json::from_slice(bytes).map_err(|_| Reason::Wrong("referrers that are no index".to_owned()))?;
     if let Some(wanted) = artifact_type {
-        index.manifests.retain(|manifest| manifest.get("artifactType").and_then(Value::as_str) == Some(wanted));
+        index
+            .manifests
+            .retain(|manifest| manifest.get("artifactType").and_then(Value::as_str) == Some(wanted));
     }
     Ok(write_index(&index, artifact_type))
 }
@@ -205,7 +218,13 @@ mod tests {
     #[test]
     fn referrers_are_filtered_by_artifact_type() {
         let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"artifactType":"a"},{"artifactType":"b"},{}]}"#;
-        let read = |wanted| read_index(&Bytes::from_static(index), wanted).map(|r| serde_json::from_slice::<Value>(&r.bytes).unwrap_or_default()["manifests"].as_array().map_or(0, Vec::len));
+        let read = |wanted| {
+            read_index(&Bytes::from_static(index), wanted).map(|r| {
+                serde_json::from_slice::<Value>(&r.bytes).unwrap_or_default()["manifests"]
+                    .as_array()
+                    .map_or(0, Vec::len)
+            })
+        };
         assert_eq!(read(Some("a")).ok(), Some(1));
         assert_eq!(read(None).ok(), Some(3));
     }

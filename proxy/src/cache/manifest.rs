@@ -59,7 +59,12 @@ impl Cache {
     ///
     /// # Errors
     /// When no upstream served it and there is no copy.
-    pub async fn manifest(self: &Arc<Self>, pull: &Pull, reference: &Reference, wanted: Wanted) -> Result<Manifest, Error> {
+    pub async fn manifest(
+        self: &Arc<Self>,
+        pull: &Pull,
+        reference: &Reference,
+        wanted: Wanted,
+    ) -> Result<Manifest, Error> {
         match reference {
             Reference::Tag(tag) => self.tag(pull, tag, wanted).await,
             Reference::Digest(digest) => self.digest(pull, digest, wanted).await,
@@ -82,7 +87,8 @@ impl Cache {
             let (cache, pull, tag) = (self.clone(), pull.clone(), tag.clone());
             async move { cache.walk_tag(&pull, &tag, wanted).await }
         });
-        let aborted = || Error(vec![Attempt { upstream: "dependency-proxy".to_owned(), failure: Failure::Internal }]);
+        let aborted =
+            || Error(vec![Attempt { upstream: "dependency-proxy".to_owned(), failure: Failure::Internal }]);
         let Some(budget) = budget else { return walk.await.map_err(|_| aborted())? };
         let budget = if suspect { budget.min(SUSPECT_BUDGET) } else { budget };
         // The walk goes on behind a timeout, and its result is the next pull's.
@@ -96,12 +102,20 @@ impl Cache {
     async fn late(&self, pull: &Pull, copies: &[Copy]) -> Result<Manifest, Error> {
         for copy in copies {
             self.client(pull, &copy.source).is_slow();
-            let warning = format!("{} has not answered yet; this copy could not be checked", copy.source.upstream.id.name);
+            let warning = format!(
+                "{} has not answered yet; this copy could not be checked",
+                copy.source.upstream.id.name
+            );
             if let Some(found) = self.load(&copy.record, Outcome::Stale, Some(warning)).await {
                 return Ok(found);
             }
         }
-        let lost = |copy: &Copy| Attempt::new(&copy.source, Failure::Upstream(Reason::Timeout(copy.source.upstream.recheck_budget)));
+        let lost = |copy: &Copy| {
+            Attempt::new(
+                &copy.source,
+                Failure::Upstream(Reason::Timeout(copy.source.upstream.recheck_budget)),
+            )
+        };
         Err(Error(copies.iter().map(lost).collect()))
     }
 
@@ -133,7 +147,13 @@ impl Cache {
     }
 
     /// Asks one upstream what a tag is now; its cached copy is what is served where that fails.
-    async fn check(self: &Arc<Self>, pull: &Pull, source: &Source, tag: &Tag, wanted: Wanted) -> Result<Manifest, Reason> {
+    async fn check(
+        self: &Arc<Self>,
+        pull: &Pull,
+        source: &Source,
+        tag: &Tag,
+        wanted: Wanted,
+    ) -> Result<Manifest, Reason> {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
         let record = self.or_empty("tag", self.store.tag(&holder, tag).await);
@@ -151,7 +171,10 @@ impl Cache {
         if let Some(record) = &record
             && client.spares_pulls()
         {
-            let warning = format!("{} has a newer one, but its last pulls are kept for images without a copy", client.upstream().id.name);
+            let warning = format!(
+                "{} has a newer one, but its last pulls are kept for images without a copy",
+                client.upstream().id.name
+            );
             if let Some(found) = self.load(record, Outcome::Stale, Some(warning)).await {
                 return Ok(found);
             }
@@ -172,12 +195,20 @@ impl Cache {
     ) -> Result<ManifestHead, Reason> {
         let (client, repository) = (client.clone(), holder.repository.clone());
         let key = (holder.clone(), reference.clone());
-        let work = || async move { client.head_manifest(&repository, &reference, patience).await.map_err(|e| e.reason) };
+        let work = || async move {
+            client.head_manifest(&repository, &reference, patience).await.map_err(|e| e.reason)
+        };
         self.heads.join(key, work).await.unwrap_or_else(|| Err(aborted()))
     }
 
     /// The copy of what upstream says the tag is, if there is one that this holder may have.
-    async fn known(&self, holder: &Holder, tag: &Tag, record: Option<&TagRecord>, head: &ManifestHead) -> Option<Manifest> {
+    async fn known(
+        &self,
+        holder: &Holder,
+        tag: &Tag,
+        record: Option<&TagRecord>,
+        head: &ManifestHead,
+    ) -> Option<Manifest> {
         let digest = head.digest?;
         let now = self.clock.now();
         if let Some(record) = record.filter(|record| record.digest == digest) {
@@ -199,16 +230,31 @@ impl Cache {
     }
 
     /// Upstream did not serve: the cached copy does, unless it was refused and the upstream's document says to refuse.
-    async fn fall_back(&self, source: &Source, record: Option<&TagRecord>, reason: Reason) -> Result<Manifest, Reason> {
+    async fn fall_back(
+        &self,
+        source: &Source,
+        record: Option<&TagRecord>,
+        reason: Reason,
+    ) -> Result<Manifest, Reason> {
         let refused = matches!(reason.class(), Class::Missing | Class::Refused);
-        let Some(record) = record.filter(|_| !refused || source.upstream.when_refused == WhenRefused::ServeCached) else {
+        let Some(record) =
+            record.filter(|_| !refused || source.upstream.when_refused == WhenRefused::ServeCached)
+        else {
             return Err(reason);
         };
-        let warning = format!("{}: {reason}; this copy was checked at {:.0}", source.upstream.id.name, record.checked_at);
+        let warning = format!(
+            "{}: {reason}; this copy was checked at {:.0}",
+            source.upstream.id.name, record.checked_at
+        );
         self.load(record, Outcome::Stale, Some(warning)).await.ok_or(reason)
     }
 
-    async fn digest(self: &Arc<Self>, pull: &Pull, digest: &Digest, wanted: Wanted) -> Result<Manifest, Error> {
+    async fn digest(
+        self: &Arc<Self>,
+        pull: &Pull,
+        digest: &Digest,
+        wanted: Wanted,
+    ) -> Result<Manifest, Error> {
         for source in pull.allowed() {
             let link = self.store.link(digest, &pull.holder(source)).await;
             if let Some(media_type) = self.or_empty("link", link)
@@ -232,7 +278,13 @@ impl Cache {
     }
 
     /// Asks one upstream for a manifest to which there is no right yet.
-    async fn ask_digest(&self, pull: &Pull, source: &Source, digest: &Digest, wanted: Wanted) -> Result<Manifest, Reason> {
+    async fn ask_digest(
+        &self,
+        pull: &Pull,
+        source: &Source,
+        digest: &Digest,
+        wanted: Wanted,
+    ) -> Result<Manifest, Reason> {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
         let delivered = self.or_empty("links", self.store.delivered(digest, &holder.origin).await);
@@ -272,7 +324,10 @@ impl Cache {
         let (client, holder, store) = (client.clone(), holder.clone(), self.store.clone());
         let manifests = self.manifests.clone();
         let work = || async move {
-            let body = client.manifest(&holder.repository, &reference, patience).await.map_err(|error| error.reason)?;
+            let body = client
+                .manifest(&holder.repository, &reference, patience)
+                .await
+                .map_err(|error| error.reason)?;
             let fetched = prove(holder, &reference, body)?;
             manifests.insert(fetched.digest, fetched.bytes.clone());
             if let Err(error) = keep(&store, &fetched).await {
@@ -320,7 +375,14 @@ impl Cache {
         let bytes = self.bytes(digest).await?;
         let media_type = known_type(media_type, &bytes)?;
         let size = Some(bytes.len() as u64);
-        Some(Manifest { digest: Some(*digest), media_type, size, bytes: Some(bytes), outcome: Outcome::Hit, warning: None })
+        Some(Manifest {
+            digest: Some(*digest),
+            media_type,
+            size,
+            bytes: Some(bytes),
+            outcome: Outcome::Hit,
+            warning: None,
+        })
     }
 
     async fn bytes(&self, digest: &Digest) -> Option<Bytes> {
@@ -349,11 +411,22 @@ impl Fetched {
 /// Upstream's HEAD, passed on: nothing of it is proven, and nothing of it is kept.
 fn unproven(head: ManifestHead) -> Manifest {
     let media_type = head.media_type.unwrap_or_default();
-    Manifest { digest: head.digest, media_type, size: head.size, bytes: None, outcome: Outcome::Miss, warning: None }
+    Manifest {
+        digest: head.digest,
+        media_type,
+        size: head.size,
+        bytes: None,
+        outcome: Outcome::Miss,
+        warning: None,
+    }
 }
 
 /// Checks digest and shape of what came.
-fn prove(holder: Holder, reference: &Reference, body: crate::upstream::ManifestBody) -> Result<Fetched, Reason> {
+fn prove(
+    holder: Holder,
+    reference: &Reference,
+    body: crate::upstream::ManifestBody,
+) -> Result<Fetched, Reason> {
     let digest = match reference {
         Reference::Digest(expected) => {
             let digest = Digest::of(expected.algorithm(), &body.bytes);
@@ -365,7 +438,8 @@ fn prove(holder: Holder, reference: &Reference, body: crate::upstream::ManifestB
         // Upstream's Docker-Content-Digest is not believed: the bytes have the digest that they have.
         Reference::Tag(_) => Digest::of(Algorithm::Sha256, &body.bytes),
     };
-    let checked = oci::Manifest::check(&body.bytes, body.content_type.as_deref()).map_err(|e| Reason::Wrong(e.to_string()))?;
+    let checked = oci::Manifest::check(&body.bytes, body.content_type.as_deref())
+        .map_err(|e| Reason::Wrong(e.to_string()))?;
     Ok(Fetched { holder, digest, media_type: checked.media_type, bytes: body.bytes })
 }
 
@@ -377,7 +451,11 @@ async fn keep(store: &crate::store::Store, fetched: &Fetched) -> Result<(), crat
 
 /// The media type that is kept with the right, or, where the right was a blob's, the one that the bytes tell.
 fn known_type(kept: &str, bytes: &[u8]) -> Option<String> {
-    if kept.is_empty() { oci::Manifest::check(bytes, None).ok().map(|m| m.media_type) } else { Some(kept.to_owned()) }
+    if kept.is_empty() {
+        oci::Manifest::check(bytes, None).ok().map(|m| m.media_type)
+    } else {
+        Some(kept.to_owned())
+    }
 }
 
 fn aborted() -> Reason {

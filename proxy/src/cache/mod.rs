@@ -2,8 +2,8 @@
 
 mod blob;
 mod fill;
-mod fresh;
 mod flight;
+mod fresh;
 mod list;
 mod manifest;
 

@@ -21,7 +21,8 @@ pub(super) async fn run(explain: Explain) -> ExitCode {
     if paths.is_empty() {
         paths.push(explain.data_dir.join("default.yaml"));
     }
-    let settled = settle(read(&paths), &Settled::nothing(), &crate::run::options(explain.documents.instance.clone()));
+    let settled =
+        settle(read(&paths), &Settled::nothing(), &crate::run::options(explain.documents.instance.clone()));
     for problem in &settled.problems {
         eprintln!("{problem}");
     }
@@ -54,7 +55,8 @@ async fn steps(config: &Config, explain: &Explain) -> Result<(), String> {
     let target = resolve::resolve(config, &route, &image, None).map_err(|error| error.to_string())?;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let metrics = Metrics::new(&mut Registry::default());
-    let store = Store::look_into(&config.instance, &explain.data_dir, folder.path(), metrics, Clock::system());
+    let store =
+        Store::look_into(&config.instance, &explain.data_dir, folder.path(), metrics, Clock::system());
     let store = store.map_err(|error| error.to_string())?;
     let mut refusal = None;
     for source in &target.sources {
@@ -71,8 +73,10 @@ async fn steps(config: &Config, explain: &Explain) -> Result<(), String> {
 }
 
 fn tell_role(config: &Config, lead: &Lead, user: &str) -> Result<(), String> {
-    let caller = caller_named(config, user).ok_or_else(|| format!("There is no user and no deploy token \"{user}\"."))?;
-    authorize(config, &caller, lead, Clock::system().now()).map_err(|refusal| format!("{user}: {refusal}."))?;
+    let caller = caller_named(config, user)
+        .ok_or_else(|| format!("There is no user and no deploy token \"{user}\"."))?;
+    authorize(config, &caller, lead, Clock::system().now())
+        .map_err(|refusal| format!("{user}: {refusal}."))?;
     let path = if let Lead::Route(route, _) = lead { route.group().path.as_str() } else { "" };
     match role_of(config, path, user) {
         Some(role) => println!("role      {user} is {}", role_name(role)),
@@ -88,8 +92,12 @@ fn rule(upstream: &Upstream, repository: &Name) -> Option<String> {
             println!("rule      {} rules, none refuses it", upstream.rules.len());
             None
         }
-        Some(Refusal::Denied(name)) => Some(format!("Rule \"{name}\" of upstream {} refuses this repository.", upstream.id.name)),
-        Some(Refusal::NotAllowed) => Some(format!("No allow rule of upstream {} matches this repository.", upstream.id.name)),
+        Some(Refusal::Denied(name)) => {
+            Some(format!("Rule \"{name}\" of upstream {} refuses this repository.", upstream.id.name))
+        }
+        Some(Refusal::NotAllowed) => {
+            Some(format!("No allow rule of upstream {} matches this repository.", upstream.id.name))
+        }
     }
 }
 

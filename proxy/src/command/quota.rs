@@ -35,7 +35,11 @@ pub(super) async fn run(documents: Documents) -> ExitCode {
     for line in &left {
         println!("{}", row(line));
     }
-    if left.iter().all(|line| line.observed_at.is_none() && line.note.is_some()) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if left.iter().all(|line| line.observed_at.is_none() && line.note.is_some()) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn row(left: &Left) -> String {
@@ -43,5 +47,11 @@ fn row(left: &Left) -> String {
     let window = left.window_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s} s"));
     let source = left.source.as_deref().unwrap_or("-");
     let note = left.note.as_ref().map(|note| format!("  ({note})")).unwrap_or_default();
-    format!("{:<40} {:>8} {:>10} {:>10}  {source}{note}", left.upstream, number(left.limit), number(left.remaining), window)
+    format!(
+        "{:<40} {:>8} {:>10} {:>10}  {source}{note}",
+        left.upstream,
+        number(left.limit),
+        number(left.remaining),
+        window
+    )
 }

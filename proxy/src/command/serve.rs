@@ -80,7 +80,10 @@ fn greet(running: &Running, data_dir: &std::path::Path) {
             println!("Token, shown once: {token}");
             println!("  echo {token} | docker login {address} -u default --password-stdin");
         }
-        None => println!("Token: as shown at the first start; delete {} for a new one", data_dir.join("default.yaml").display()),
+        None => println!(
+            "Token: as shown at the first start; delete {} for a new one",
+            data_dir.join("default.yaml").display()
+        ),
     }
     println!("  docker pull {address}/default/dependency_proxy/containers/alpine");
 }

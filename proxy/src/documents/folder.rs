@@ -29,7 +29,9 @@ pub fn read(paths: &[PathBuf]) -> Read {
             Ok(files) if files.is_empty() => {
                 read.problems.push(problem(path, "has no file that ends in .yaml, .yml or .json"));
             }
-            Ok(files) => contents.extend(files.into_iter().map(|(file, origin)| (contents_of(&file), file, origin))),
+            Ok(files) => {
+                contents.extend(files.into_iter().map(|(file, origin)| (contents_of(&file), file, origin)))
+            }
             Err(error) => read.problems.push(problem(path, &format!("cannot be read: {error}"))),
         }
     }
@@ -125,7 +127,11 @@ mod tests {
         fs::write(folder.path().join("a.yaml"), NAMESPACE).unwrap();
         let read = read(&[folder.path().join("absent.yaml"), folder.path().join("a.yaml")]);
         assert_eq!(read.documents.len(), 1);
-        assert!(read.problems[0].to_string().contains("absent.yaml File: cannot be read"), "{}", read.problems[0]);
+        assert!(
+            read.problems[0].to_string().contains("absent.yaml File: cannot be read"),
+            "{}",
+            read.problems[0]
+        );
     }
 
     #[test]

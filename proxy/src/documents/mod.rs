@@ -8,5 +8,5 @@ mod watch;
 pub use folder::{Read, read};
 pub use settle::{Settled, settle};
 pub use standalone::{Standalone, standalone};
-pub use watch::watch;
 pub(crate) use watch::report;
+pub use watch::watch;

@@ -67,8 +67,12 @@ struct Bad {
 impl Bad {
     fn of(problems: &[Problem]) -> Self {
         let errors = || problems.iter().filter(|problem| problem.severity == Severity::Error);
-        let objects = errors().filter_map(|problem| Some((problem.kind.clone(), problem.object.clone()?))).collect();
-        let files = errors().filter(|problem| problem.object.is_none()).filter_map(|problem| problem.file.clone()).collect();
+        let objects =
+            errors().filter_map(|problem| Some((problem.kind.clone(), problem.object.clone()?))).collect();
+        let files = errors()
+            .filter(|problem| problem.object.is_none())
+            .filter_map(|problem| problem.file.clone())
+            .collect();
         Self { objects, files }
     }
 
@@ -89,7 +93,8 @@ impl Bad {
             .map(|document| before(document).filter(|_| self.names(document)).unwrap_or(document).clone())
             .collect();
         let hidden = last.iter().filter(|document| self.files.contains(document.file()));
-        let hidden: Vec<_> = hidden.filter(|document| !read.iter().any(|d| same(d, document))).cloned().collect();
+        let hidden: Vec<_> =
+            hidden.filter(|document| !read.iter().any(|d| same(d, document))).cloned().collect();
         mixed.extend(hidden);
         mixed
     }

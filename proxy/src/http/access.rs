@@ -90,7 +90,10 @@ impl http_body::Body for Followed {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -121,9 +124,15 @@ impl Drop for Followed {
         if let (Some(kind), Some(result)) = (note.kind, note.outcome) {
             let group = note.group.clone().unwrap_or_else(|| "".into());
             self.metrics.requests.get_or_create(&RequestLabels { group: group.clone(), kind, result }).inc();
-            self.metrics.request_duration.get_or_create(&DurationLabels { kind, result }).observe(took.as_secs_f64());
+            self.metrics
+                .request_duration
+                .get_or_create(&DurationLabels { kind, result })
+                .observe(took.as_secs_f64());
             if let Some(source) = note.source {
-                self.metrics.served_bytes.get_or_create(&ServedLabels { group, kind, source }).inc_by(self.sent);
+                self.metrics
+                    .served_bytes
+                    .get_or_create(&ServedLabels { group, kind, source })
+                    .inc_by(self.sent);
             }
         }
         tracing::info!(

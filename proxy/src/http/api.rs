@@ -22,7 +22,11 @@ pub(super) async fn group(
     path: &str,
     note: &mut Note,
 ) -> Result<Response, Problem> {
-    let nowhere = || Problem::name_unknown("Nothing is here. The quota is at /api/v4/groups/<path>/dependency_proxy/quota.");
+    let nowhere = || {
+        Problem::name_unknown(
+            "Nothing is here. The quota is at /api/v4/groups/<path>/dependency_proxy/quota.",
+        )
+    };
     let group = path.strip_suffix("/dependency_proxy/quota").ok_or_else(nowhere)?;
     let group = percent_decode_str(group).decode_utf8().map_err(|_| nowhere())?;
     let host = login_host(api, live, head);

@@ -78,7 +78,10 @@ impl Problem {
 
     pub(super) fn internal() -> Self {
         let sentence = "Something went wrong here, and it was logged. Try again.".to_owned();
-        Self { outcome: Outcome::InternalError, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", sentence) }
+        Self {
+            outcome: Outcome::InternalError,
+            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", sentence)
+        }
     }
 
     /// `scope`: the repository that a token would have to open; `host`: what `docker login` takes.
@@ -88,7 +91,10 @@ impl Problem {
             outcome: Outcome::Denied,
             ..Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", sentence)
         };
-        let denied = |sentence: String| Self { outcome: Outcome::Denied, ..Self::new(StatusCode::FORBIDDEN, "DENIED", sentence) };
+        let denied = |sentence: String| Self {
+            outcome: Outcome::Denied,
+            ..Self::new(StatusCode::FORBIDDEN, "DENIED", sentence)
+        };
         match refusal {
             Refusal::Anonymous => unauthorized(format!("Sign in first: docker login {host}. Anonymous pulls are not allowed.")),
             Refusal::WrongCredentials => unauthorized(format!(
@@ -127,7 +133,11 @@ impl Problem {
     /// No upstream served, and there is no copy. What is worst decides: an outage is never "not found".
     pub(super) fn not_served(error: &Error, context: &Context<'_>) -> Self {
         let attempts = &error.0;
-        let of = |class| attempts.iter().find(|a| matches!(&a.failure, Failure::Upstream(reason) if reason.class() == class));
+        let of = |class| {
+            attempts
+                .iter()
+                .find(|a| matches!(&a.failure, Failure::Upstream(reason) if reason.class() == class))
+        };
         if let Some(attempt) = of(Class::Outage) {
             return Self::outage(attempt, context);
         }
@@ -147,7 +157,9 @@ impl Problem {
             return Self::internal();
         }
         match attempts.as_slice() {
-            [Attempt { upstream, failure: Failure::Rule(rule) }] => Self::rule(format!("Rule \"{rule}\" of upstream {upstream} refuses this repository.")),
+            [Attempt { upstream, failure: Failure::Rule(rule) }] => {
+                Self::rule(format!("Rule \"{rule}\" of upstream {upstream} refuses this repository."))
+            }
             [Attempt { upstream, failure: Failure::NotAllowed }] => {
                 Self::rule(format!("No allow rule of upstream {upstream} matches this repository."))
             }
@@ -162,7 +174,8 @@ impl Problem {
     fn not_found(error: &Error, context: &Context<'_>) -> Self {
         let image = context.image;
         let short = !image.contains('/');
-        let hint = if short { format!(" On Docker Hub, did you mean library/{image}?") } else { String::new() };
+        let hint =
+            if short { format!(" On Docker Hub, did you mean library/{image}?") } else { String::new() };
         let sentence = format!("{image} was not found. {error}.{hint}");
         Self { code: "MANIFEST_UNKNOWN", ..Self::name_unknown(&sentence) }
     }
@@ -176,23 +189,31 @@ impl Problem {
                 "{upstream}'s quota is used up ({left}) and {image} is not cached. Cached images still work. Try again after {} UTC.",
                 until.strftime("%H:%M")
             );
-            let status = if context.is_mirror { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::TOO_MANY_REQUESTS };
+            let status = if context.is_mirror {
+                StatusCode::SERVICE_UNAVAILABLE
+            } else {
+                StatusCode::TOO_MANY_REQUESTS
+            };
             let seconds = crate::clock::since(until, context.now).as_secs().max(1);
             let problem = Self::new(status, "TOOMANYREQUESTS", sentence);
             return Self { retry_after: Some(seconds), outcome: Outcome::UpstreamError, ..problem };
         }
         let what = match &attempt.failure {
-            Failure::Upstream(Reason::Timeout(after)) => format!("{upstream} gave no answer in {} s", after.as_secs()),
+            Failure::Upstream(Reason::Timeout(after)) => {
+                format!("{upstream} gave no answer in {} s", after.as_secs())
+            }
             failure => format!("{upstream} is not available ({failure})"),
         };
-        let sentence = format!("{what} and {image} is not cached. Cached images still work. Try again in 30 s.");
+        let sentence =
+            format!("{what} and {image} is not cached. Cached images still work. Try again in 30 s.");
         Self { retry_after: Some(30), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", sentence) }
     }
 
     /// The answer. `realm`: where tokens are to be had.
     pub(super) fn into_response(self, id: &str, realm: &str) -> Response {
         let message = format!("{} (request {id})", self.sentence);
-        let body = json!({"errors": [{"code": self.code, "message": message, "detail": {"requestId": id}}]}).to_string();
+        let body = json!({"errors": [{"code": self.code, "message": message, "detail": {"requestId": id}}]})
+            .to_string();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -203,7 +224,8 @@ impl Problem {
             }
         };
         if let Some(scope) = &self.challenge {
-            let scope = scope.as_ref().map(|name| format!(",scope=\"repository:{name}:pull\"")).unwrap_or_default();
+            let scope =
+                scope.as_ref().map(|name| format!(",scope=\"repository:{name}:pull\"")).unwrap_or_default();
             add(header::WWW_AUTHENTICATE, format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}"));
         }
         if let Some(seconds) = self.retry_after {

@@ -28,8 +28,12 @@ impl Asking<'_> {
     pub(super) async fn manifest(&self, reference: &Reference, note: &mut Note) -> Result<Response, Problem> {
         let found = self.api.cache.manifest(&self.pull, reference, self.wanted()).await;
         let separator = if matches!(reference, Reference::Tag(_)) { ':' } else { '@' };
-        let found = found.map_err(|error| self.not_served(&error, &format!("{}{separator}{reference}", self.image())))?;
-        note.served(found.outcome, if found.outcome == crate::metrics::Outcome::Miss { Source::Upstream } else { Source::Cache });
+        let found = found
+            .map_err(|error| self.not_served(&error, &format!("{}{separator}{reference}", self.image())))?;
+        note.served(
+            found.outcome,
+            if found.outcome == crate::metrics::Outcome::Miss { Source::Upstream } else { Source::Cache },
+        );
         note.warning = found.warning.is_some();
         Ok(response::manifest(&found, self.wanted(), self.ns.as_deref()))
     }
@@ -43,7 +47,8 @@ impl Asking<'_> {
         if let (Slice::Unsatisfiable, Some(size)) = (slice, found.size) {
             return Err(Problem::range(size));
         }
-        let answer = response::blob(found, digest, slice, self.wanted(), &self.api.cache, self.ns.as_deref()).await;
+        let answer =
+            response::blob(found, digest, slice, self.wanted(), &self.api.cache, self.ns.as_deref()).await;
         answer.map_err(|error| {
             tracing::warn!(%error, "the store failed");
             Problem::internal()
@@ -53,14 +58,18 @@ impl Asking<'_> {
     pub(super) async fn tags(&self, note: &mut Note) -> Result<Response, Problem> {
         let n = match self.head.parameter("n") {
             None => None,
-            Some(text) => Some(text.parse().map_err(|_| Problem::bad_request("n must be a number that is not negative"))?),
+            Some(text) => Some(
+                text.parse().map_err(|_| Problem::bad_request("n must be a number that is not negative"))?,
+            ),
         };
         let last = self.head.parameter("last");
         if let Some(last) = &last {
-            oci::Tag::parse(last).map_err(|error| Problem::bad_request(&format!("last is no tag: {error}")))?;
+            oci::Tag::parse(last)
+                .map_err(|error| Problem::bad_request(&format!("last is no tag: {error}")))?;
         }
         let list = self.api.cache.tags(&self.pull, n, last.as_deref()).await;
-        let list = list.map_err(|error| Problem { code: "NAME_UNKNOWN", ..self.not_served(&error, self.image()) })?;
+        let list =
+            list.map_err(|error| Problem { code: "NAME_UNKNOWN", ..self.not_served(&error, self.image()) })?;
         note.served(crate::metrics::Outcome::Miss, Source::Upstream);
         Ok(response::tags(&list, self.name))
     }

@@ -46,7 +46,16 @@ mod tests {
 
     #[test]
     fn what_is_malformed_or_outside_cannot_be_met() {
-        for header in ["bytes=10-", "bytes=5-4", "bytes=", "bytes=a-b", "bytes", "bytes=-", "bytes=99999999999999999999-", "bytes=-0"] {
+        for header in [
+            "bytes=10-",
+            "bytes=5-4",
+            "bytes=",
+            "bytes=a-b",
+            "bytes",
+            "bytes=-",
+            "bytes=99999999999999999999-",
+            "bytes=-0",
+        ] {
             assert_eq!(slice(Some(header), 10), Slice::Unsatisfiable, "{header}");
         }
     }

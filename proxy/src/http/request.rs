@@ -32,7 +32,8 @@ pub(super) enum Asked {
 
 impl Head {
     pub(super) fn read(request: &Request, id: String) -> Self {
-        let text = |name| request.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let text =
+            |name| request.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
         Self {
             id,
             method: request.method().clone(),
@@ -45,7 +46,9 @@ impl Head {
 
     /// A parameter of the query; `None` where it is absent.
     pub(super) fn parameter(&self, name: &str) -> Option<String> {
-        form_urlencoded::parse(self.query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        form_urlencoded::parse(self.query.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     }
 }
 
@@ -71,7 +74,8 @@ pub(super) fn parse_path(path: &str) -> Result<(Name, Asked), Problem> {
     let Some((name, kind)) = rest.rsplit_once('/') else {
         return Err(Problem::name_unknown("This path is no part of the registry API."));
     };
-    let digest = |text: &str| Digest::parse(text).map_err(|error| Problem::digest_invalid(&error.to_string()));
+    let digest =
+        |text: &str| Digest::parse(text).map_err(|error| Problem::digest_invalid(&error.to_string()));
     let asked = match (kind, last) {
         ("manifests", reference) => Asked::Manifest(parse_reference(reference)?),
         ("blobs", text) => Asked::Blob(digest(text)?),
@@ -101,7 +105,9 @@ fn decode(path: &str) -> Result<String, Problem> {
     });
     let slash = path.to_ascii_lowercase().contains("%2f");
     let decoded = percent_decode_str(path).decode_utf8().ok().filter(|_| well_formed && !slash);
-    decoded.map(Into::into).ok_or_else(|| Problem::name_invalid("the path has a malformed or misleading % escape"))
+    decoded
+        .map(Into::into)
+        .ok_or_else(|| Problem::name_invalid("the path has a malformed or misleading % escape"))
 }
 
 #[cfg(test)]
@@ -114,7 +120,8 @@ mod tests {
 
     #[test]
     fn names_may_contain_the_words_of_the_api() {
-        let (name, asked) = parse_path("g/dependency_proxy/containers/manifests/tags/manifests/latest").unwrap();
+        let (name, asked) =
+            parse_path("g/dependency_proxy/containers/manifests/tags/manifests/latest").unwrap();
         assert_eq!(name.as_str(), "g/dependency_proxy/containers/manifests/tags");
         assert_eq!(asked, Asked::Manifest(Reference::parse("latest").unwrap()));
         assert_eq!(parse_path("a/tags/list").unwrap().1, Asked::Tags);
@@ -129,10 +136,27 @@ mod tests {
     #[test]
     fn what_is_malformed_is_refused() {
         for path in [
-            "", "a", "a/b", "a/manifests", "/manifests/latest", "a//manifests/latest", "../manifests/latest", "a/../b/manifests/latest",
-            "a/manifests/..", "a/manifests/.x", "a/blobs/latest", "a/blobs/sha256:0", "a/blobs/sha256:..%2f..", "a%2Fb/manifests/latest",
-            "a%00/manifests/latest", "a%/manifests/latest", "a%zz/manifests/latest", "%ff/manifests/latest", "A/manifests/latest",
-            "a/unknown/x", "a/tags/other",
+            "",
+            "a",
+            "a/b",
+            "a/manifests",
+            "/manifests/latest",
+            "a//manifests/latest",
+            "../manifests/latest",
+            "a/../b/manifests/latest",
+            "a/manifests/..",
+            "a/manifests/.x",
+            "a/blobs/latest",
+            "a/blobs/sha256:0",
+            "a/blobs/sha256:..%2f..",
+            "a%2Fb/manifests/latest",
+            "a%00/manifests/latest",
+            "a%/manifests/latest",
+            "a%zz/manifests/latest",
+            "%ff/manifests/latest",
+            "A/manifests/latest",
+            "a/unknown/x",
+            "a/tags/other",
         ] {
             assert!(parse_path(path).is_err(), "{path}");
         }

@@ -60,7 +60,11 @@ pub(super) fn manifest(found: &Manifest, wanted: Wanted, ns: Option<&str>) -> Re
     }
     if let Some(warning) = &found.warning {
         // RFC 9110 §5.6.4: quotes and backslashes would end the quoted string early; other bytes are no header's.
-        let plain: String = warning.chars().filter(|c| (' '..='~').contains(c) && !matches!(c, '"' | '\\')).take(1000).collect();
+        let plain: String = warning
+            .chars()
+            .filter(|c| (' '..='~').contains(c) && !matches!(c, '"' | '\\'))
+            .take(1000)
+            .collect();
         set(&mut response, header::WARNING, &format!("299 - \"{plain}\""));
     }
     response
@@ -110,7 +114,8 @@ fn file_body(file: Arc<std::fs::File>, start: u64, end: u64) -> HttpBody {
     let pieces = stream::unfold(start, move |at| {
         let file = file.clone();
         async move {
-            let length = usize::try_from(end.saturating_sub(at).min(PIECE)).ok().filter(|length| *length > 0)?;
+            let length =
+                usize::try_from(end.saturating_sub(at).min(PIECE)).ok().filter(|length| *length > 0)?;
             let read: std::io::Result<Bytes> = match read_file(file, at, length).await {
                 // The file was cut short behind our back: the client must not take that for the end.
                 Ok(bytes) if bytes.is_empty() => Err(std::io::ErrorKind::UnexpectedEof.into()),

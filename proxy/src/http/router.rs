@@ -51,7 +51,11 @@ async fn route(
         "/jwt/auth" => sign_in::token(api, live, head, request, note).await,
         _ => {
             if let Some(path) = path.strip_prefix("/v2/") {
-                return if reads { image(api, live, head, path, note).await } else { Err(Problem::read_only()) };
+                return if reads {
+                    image(api, live, head, path, note).await
+                } else {
+                    Err(Problem::read_only())
+                };
             }
             if let Some(path) = path.strip_prefix("/api/v4/groups/").filter(|_| reads) {
                 return api::group(api, live, head, path, note).await;
@@ -67,13 +71,22 @@ async fn route(
 /// `GET /v2/`: who is signed in may know that this is a registry.
 async fn ping(api: &Arc<Api>, live: &Live, head: &Head, note: &mut Note) -> Result<Response, Problem> {
     let host = login_host(api, live, head);
-    let presented = live.present(head, api.clock.now()).await.map_err(|refusal| Problem::refused(refusal, None, &host))?;
+    let presented = live
+        .present(head, api.clock.now())
+        .await
+        .map_err(|refusal| Problem::refused(refusal, None, &host))?;
     note.caller = Some(presented.caller().identity.name().to_owned());
     Ok(response::empty_object())
 }
 
 /// A request for something below a repository.
-async fn image(api: &Arc<Api>, live: &Live, head: &Head, path: &str, note: &mut Note) -> Result<Response, Problem> {
+async fn image(
+    api: &Arc<Api>,
+    live: &Live,
+    head: &Head,
+    path: &str,
+    note: &mut Note,
+) -> Result<Response, Problem> {
     let (name, asked) = parse_path(path)?;
     let now = api.clock.now();
     let lead = resolve::lead(&live.config, head.host.as_deref(), &name);
@@ -98,8 +111,10 @@ async fn image(api: &Arc<Api>, live: &Live, head: &Head, path: &str, note: &mut 
         return Err(Problem::name_unknown(sentence));
     };
     let ns = head.parameter("ns");
-    let target = resolve::resolve(&live.config, &route, &image, ns.as_deref()).map_err(Problem::unresolved)?;
-    let is_mirror = ns.is_some() || head.host.as_ref().is_some_and(|host| live.config.mirrors.contains_key(host));
+    let target =
+        resolve::resolve(&live.config, &route, &image, ns.as_deref()).map_err(Problem::unresolved)?;
+    let is_mirror =
+        ns.is_some() || head.host.as_ref().is_some_and(|host| live.config.mirrors.contains_key(host));
     let pull = crate::cache::Pull { config: live.config.clone(), target: Arc::new(target) };
     let asking = pull::Asking { api, head, name: &name, pull, is_mirror, ns };
     match asked {
@@ -121,7 +136,8 @@ pub(super) fn base_url(api: &Api, live: &Live, head: &Head) -> String {
         // Without a document there is no other name than the one that the client used; it goes into a header, so
         // only what can be a host and port.
         None => {
-            let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b));
+            let plain =
+                |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b));
             let host = host.filter(|host| !host.is_empty()).filter(plain).map(str::to_owned);
             format!("http://{}", host.unwrap_or_else(|| api.listen.to_string()))
         }

@@ -47,7 +47,13 @@ pub(super) async fn token(
     issued
 }
 
-async fn issue(api: &Arc<Api>, live: &Live, head: &Head, request: Request, note: &mut Note) -> Result<Response, Problem> {
+async fn issue(
+    api: &Arc<Api>,
+    live: &Live,
+    head: &Head,
+    request: Request,
+    note: &mut Note,
+) -> Result<Response, Problem> {
     let ask = match head.method {
         Method::GET => query(head),
         Method::POST => form(request).await?,
@@ -58,7 +64,8 @@ async fn issue(api: &Arc<Api>, live: &Live, head: &Head, request: Request, note:
     }
     let host = login_host(api, live, head);
     let now = api.clock.now();
-    let caller = caller(live, head, &ask, now).await.map_err(|refusal| Problem::refused(refusal, None, &host))?;
+    let caller =
+        caller(live, head, &ask, now).await.map_err(|refusal| Problem::refused(refusal, None, &host))?;
     note.caller = Some(caller.identity.name().to_owned());
     let repositories = pull_scopes(ask.scopes.iter().map(String::as_str));
     let ttl = live.config.instance.token_ttl;
@@ -90,7 +97,11 @@ async fn caller(live: &Live, head: &Head, ask: &Ask, now: jiff::Timestamp) -> Re
 
 fn query(head: &Head) -> Ask {
     let scopes = form_urlencoded::parse(head.query.as_bytes()).filter(|(key, _)| key == "scope");
-    Ask { service: head.parameter("service"), scopes: scopes.map(|(_, scope)| scope.into_owned()).collect(), password: None }
+    Ask {
+        service: head.parameter("service"),
+        scopes: scopes.map(|(_, scope)| scope.into_owned()).collect(),
+        password: None,
+    }
 }
 
 async fn form(request: Request) -> Result<Ask, Problem> {
@@ -111,7 +122,9 @@ async fn form(request: Request) -> Result<Ask, Problem> {
     match grant.as_deref() {
         Some("password") => ask.password = user.zip(password),
         // Clients fall back to GET with their password.
-        _ => return Err(Problem::bad_request("grant_type must be password; there are no refresh tokens here")),
+        _ => {
+            return Err(Problem::bad_request("grant_type must be password; there are no refresh tokens here"));
+        }
     }
     if ask.password.is_none() {
         return Err(Problem::bad_request("username and password are required"));

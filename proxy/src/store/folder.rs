@@ -227,7 +227,10 @@ fn find_blobs(folder: &Path, algorithm: &str, found: &mut Vec<(Digest, u64, Syst
             let entry = entry?;
             let name = entry.file_name();
             // What has no digest for a name is not ours.
-            let Some(Ok(digest)) = name.to_str().map(|hex| Digest::parse(&format!("{algorithm}:{hex}"))) else { continue };
+            let Some(Ok(digest)) = name.to_str().map(|hex| Digest::parse(&format!("{algorithm}:{hex}")))
+            else {
+                continue;
+            };
             let metadata = entry.metadata()?;
             found.push((digest, metadata.len(), metadata.modified()?));
         }

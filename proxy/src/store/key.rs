@@ -66,7 +66,11 @@ mod tests {
     fn each_kind_has_its_path() {
         let id = |name: &str| ObjectId { namespace: "ns".into(), name: name.into() };
         let digest = Digest::of(oci::Algorithm::Sha256, b"");
-        let holder = Holder { origin: "0f".into(), group: id("team-a"), repository: Name::parse("library/alpine").unwrap() };
+        let holder = Holder {
+            origin: "0f".into(),
+            group: id("team-a"),
+            repository: Name::parse("library/alpine").unwrap(),
+        };
         let hex = digest.hex();
         let path = |key: Key<'_>| key.path(&id("main")).to_string();
         assert_eq!(path(Key::Blob(&digest)), format!("ns.main/v1/blobs/sha256/e3/{hex}"));

@@ -83,8 +83,14 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made, or the bucket's settings are unusable. That a bucket cannot be reached is no
     /// error here: pulls go on without it.
-    pub fn open(instance: &Instance, data_dir: &std::path::Path, metrics: Metrics, clock: Clock) -> Result<Self, Error> {
-        let blobs: PathBuf = data_dir.join(format!("{}.{}/v1/blobs", instance.id.namespace, instance.id.name));
+    pub fn open(
+        instance: &Instance,
+        data_dir: &std::path::Path,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let blobs: PathBuf =
+            data_dir.join(format!("{}.{}/v1/blobs", instance.id.namespace, instance.id.name));
         let folder = Folder::open(blobs, data_dir.join("spool"), instance.local_size_limit, metrics.clone())?;
         Self::over(folder, instance, data_dir, metrics, clock)
     }
@@ -113,12 +119,23 @@ impl Store {
     ) -> Result<Self, Error> {
         let folder = Arc::new(folder);
         let (objects, shared): (Arc<dyn ObjectStore>, bool) = match &instance.storage {
-            Storage::Folder => (Arc::new(LocalFileSystem::new_with_prefix(data_dir).map_err(objects)?), false),
+            Storage::Folder => {
+                (Arc::new(LocalFileSystem::new_with_prefix(data_dir).map_err(objects)?), false)
+            }
             Storage::S3(s3) => (object::bucket(s3).map_err(objects)?, true),
         };
         let memory = || Memory::builder().max_capacity(200_000).time_to_live(MEMORY).build();
         let tags = Memory::builder().max_capacity(100_000).time_to_live(MEMORY).build();
-        Ok(Self { instance: instance.id.clone(), folder, objects, shared, links: memory(), tags, metrics, clock })
+        Ok(Self {
+            instance: instance.id.clone(),
+            folder,
+            objects,
+            shared,
+            links: memory(),
+            tags,
+            metrics,
+            clock,
+        })
     }
 
     /// The local folder, for downloads.
@@ -190,7 +207,13 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be written; in memory it holds all the same.
-    pub async fn put_tag(&self, holder: &Holder, tag: &Tag, record: TagRecord, durable: bool) -> Result<(), Error> {
+    pub async fn put_tag(
+        &self,
+        holder: &Holder,
+        tag: &Tag,
+        record: TagRecord,
+        durable: bool,
+    ) -> Result<(), Error> {
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
         self.tags.insert((holder.clone(), tag.clone()), Arc::new(record));
         if durable { self.write(&Key::Tag(holder, tag), bytes.into()).await } else { Ok(()) }
@@ -296,8 +319,11 @@ impl Store {
     ) -> Result<Option<(Bytes, jiff::Timestamp)>, Error> {
         let started = Instant::now();
         let read = async {
-            let Some(result) = absent_is_none(self.objects.get_opts(path, options).await)? else { return Ok(None) };
-            let modified = jiff::Timestamp::from_second(result.meta.last_modified.timestamp()).unwrap_or_default();
+            let Some(result) = absent_is_none(self.objects.get_opts(path, options).await)? else {
+                return Ok(None);
+            };
+            let modified =
+                jiff::Timestamp::from_second(result.meta.last_modified.timestamp()).unwrap_or_default();
             Ok(Some((result.bytes().await.map_err(objects)?, modified)))
         }
         .await;

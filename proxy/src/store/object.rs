@@ -8,11 +8,12 @@ use config::S3;
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart,
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
+    WriteMultipart,
 };
 
-use super::{Error, objects};
 use super::read_file;
+use super::{Error, objects};
 
 /// Blobs up to this size are put in one request.
 const SINGLE_PUT: usize = 8 * 1024 * 1024;
@@ -74,7 +75,11 @@ fn retry() -> RetryConfig {
 }
 
 /// Uploads a whole file: readers see all of it or nothing.
-pub(super) async fn upload(objects_store: &dyn ObjectStore, path: &Path, file: Arc<File>) -> Result<(), Error> {
+pub(super) async fn upload(
+    objects_store: &dyn ObjectStore,
+    path: &Path,
+    file: Arc<File>,
+) -> Result<(), Error> {
     let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     if size <= SINGLE_PUT {
         let bytes = read_file(file, 0, size).await?;

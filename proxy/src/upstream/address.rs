@@ -40,7 +40,8 @@ impl Guard {
 
     fn permits(&self, address: IpAddr) -> bool {
         let address = embedded(address);
-        !is_link_local(address) && (is_public(address) || self.allowed.iter().any(|net| net.contains(&address)))
+        !is_link_local(address)
+            && (is_public(address) || self.allowed.iter().any(|net| net.contains(&address)))
     }
 }
 
@@ -98,7 +99,11 @@ fn is_public_v4(v4: Ipv4Addr) -> bool {
     let protocol = a == 192 && b == 0 && c == 0;
     let relay = a == 192 && b == 88 && c == 99;
     let benchmark = a == 198 && (b == 18 || b == 19);
-    let special = v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_documentation() || v4.is_multicast();
+    let special = v4.is_private()
+        || v4.is_loopback()
+        || v4.is_link_local()
+        || v4.is_documentation()
+        || v4.is_multicast();
     !(special || shared || protocol || relay || benchmark || a == 0 || a >= 240)
 }
 
@@ -106,7 +111,10 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
     let [a, b, ..] = v6.segments();
     let global = a & 0xe000 == 0x2000;
     // Teredo, ORCHID and the like; documentation; 6to4, which embeds an IPv4 address.
-    let special = (a == 0x2001 && b < 0x0200) || (a == 0x2001 && b == 0x0db8) || a == 0x2002 || (a == 0x3fff && b < 0x1000);
+    let special = (a == 0x2001 && b < 0x0200)
+        || (a == 0x2001 && b == 0x0db8)
+        || a == 0x2002
+        || (a == 0x3fff && b < 0x1000);
     global && !special
 }
 
@@ -131,9 +139,31 @@ mod tests {
     #[test]
     fn private_and_special_addresses_are_refused() {
         for text in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "255.255.255.255",
-            "224.0.0.1", "192.0.0.1", "198.18.0.1", "203.0.113.1", "::1", "::", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::7f00:1",
-            "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe", "fe80::1", "fc00::1", "fd00:ec2::254", "2001:db8::1", "2002:a00:1::", "ff02::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "192.0.0.1",
+            "198.18.0.1",
+            "203.0.113.1",
+            "::1",
+            "::",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::7f00:1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b::a9fe:a9fe",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "2001:db8::1",
+            "2002:a00:1::",
+            "ff02::1",
         ] {
             assert!(!guard(&[]).permits(text.parse().unwrap()), "{text}");
         }

@@ -61,7 +61,9 @@ impl Realm {
     pub(super) fn trust(&self, upstream: &Upstream) -> Trust {
         let secure = self.url.scheme() == "https";
         let plain_is_allowed = upstream.insecure && self.url.scheme() == "http";
-        let (Some(host), true) = (self.url.host_str(), secure || plain_is_allowed) else { return Trust::Refused };
+        let (Some(host), true) = (self.url.host_str(), secure || plain_is_allowed) else {
+            return Trust::Refused;
+        };
         if !self.url.username().is_empty() || self.url.password().is_some() {
             return Trust::Refused;
         }
@@ -122,7 +124,8 @@ mod tests {
 
         #[test]
         fn a_realm_is_never_taken_for_another_host(host in "[a-z]{1,8}[.][a-z]{2,8}[.]example") {
-            prop_assert!(!same_site("registry.vendor.example", &format!("{host}.evil.test")));
+            let evil = format!("{host}.evil.test");
+            prop_assert!(!same_site("registry.vendor.example", &evil));
         }
     }
 }

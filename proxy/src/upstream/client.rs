@@ -129,7 +129,10 @@ impl Client {
         let rate = Rate::per_minute(NonZeroU32::new(limit.max_checks_per_minute).unwrap_or(NonZeroU32::MIN));
         let label: Arc<str> = upstream.id.to_string().into();
         if upstream.credentials.is_some() {
-            metrics.upstream_credentials_valid.get_or_create(&UpstreamLabels { upstream: label.clone() }).set(1);
+            metrics
+                .upstream_credentials_valid
+                .get_or_create(&UpstreamLabels { upstream: label.clone() })
+                .set(1);
         }
         Self {
             name: upstream.id.name.as_str().into(),
@@ -191,7 +194,10 @@ impl Client {
         if patience == Patience::Cached && self.checks.check().is_err() {
             return Err(self.error(Reason::Busy));
         }
-        let ask = Ask { headers: accept(), ..ask(Method::HEAD, repository, format!("manifests/{reference}"), patience) };
+        let ask = Ask {
+            headers: accept(),
+            ..ask(Method::HEAD, repository, format!("manifests/{reference}"), patience)
+        };
         let (response, _permit) = self.ask(ask).await?;
         let text = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         Ok(ManifestHead {
@@ -205,15 +211,23 @@ impl Client {
     ///
     /// # Errors
     /// As [`Reason`] says.
-    pub async fn manifest(&self, repository: &Name, reference: &Reference, patience: Patience) -> Result<ManifestBody, Error> {
+    pub async fn manifest(
+        &self,
+        repository: &Name,
+        reference: &Reference,
+        patience: Patience,
+    ) -> Result<ManifestBody, Error> {
         let ask = Ask {
             headers: accept(),
             counted: true,
             ..ask(Method::GET, repository, format!("manifests/{reference}"), patience)
         };
         let (response, _permit) = self.ask(ask).await?;
-        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let bytes = read_small(response, MAX_MANIFEST_BYTES, "a manifest").await.map_err(|reason| self.broke(reason))?;
+        let content_type =
+            response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let bytes = read_small(response, MAX_MANIFEST_BYTES, "a manifest")
+            .await
+            .map_err(|reason| self.broke(reason))?;
         Ok(ManifestBody { bytes, content_type })
     }
 
@@ -222,7 +236,8 @@ impl Client {
     /// # Errors
     /// As [`Reason`] says.
     pub async fn head_blob(&self, repository: &Name, digest: &Digest) -> Result<Option<u64>, Error> {
-        let (response, _permit) = self.ask(ask(Method::HEAD, repository, format!("blobs/{digest}"), Patience::Cold)).await?;
+        let (response, _permit) =
+            self.ask(ask(Method::HEAD, repository, format!("blobs/{digest}"), Patience::Cold)).await?;
         let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         Ok(length.and_then(|length| length.parse().ok()))
     }
@@ -235,7 +250,8 @@ impl Client {
         let mut ask = ask(Method::GET, repository, format!("blobs/{digest}"), Patience::Cold);
         if offset > 0 {
             let range = HeaderValue::from_str(&format!("bytes={offset}-"));
-            ask.headers.insert(header::RANGE, range.map_err(|_| self.error(Reason::Wrong("an offset".to_owned())))?);
+            ask.headers
+                .insert(header::RANGE, range.map_err(|_| self.error(Reason::Wrong("an offset".to_owned())))?);
         }
         let (response, permit) = self.ask(ask).await?;
         let length = response.content_length();
@@ -243,7 +259,9 @@ impl Client {
             return Ok(BlobBody { response, skip: offset, size: length, _permit: permit });
         }
         match content_range(response.headers()) {
-            Some((start, size)) if start == offset => Ok(BlobBody { response, skip: 0, size, _permit: permit }),
+            Some((start, size)) if start == offset => {
+                Ok(BlobBody { response, skip: 0, size, _permit: permit })
+            }
             _ => Err(self.error(Reason::Wrong("another range than the one asked for".to_owned()))),
         }
     }
@@ -257,7 +275,8 @@ impl Client {
         let (response, _permit) = self.ask(ask).await?;
         let text = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let (link, filters_applied) = (text("link"), text("oci-filters-applied"));
-        let bytes = read_small(response, MAX_LIST_BYTES, "a list").await.map_err(|reason| self.broke(reason))?;
+        let bytes =
+            read_small(response, MAX_LIST_BYTES, "a list").await.map_err(|reason| self.broke(reason))?;
         Ok(List { bytes, link, filters_applied })
     }
 
@@ -270,7 +289,10 @@ impl Client {
         if !self.upstream.docker_hub {
             return Ok(());
         }
-        let (Ok(repository), Ok(tag)) = (Name::parse("ratelimitpreview/test"), Reference::parse("latest")) else { return Ok(()) };
+        let (Ok(repository), Ok(tag)) = (Name::parse("ratelimitpreview/test"), Reference::parse("latest"))
+        else {
+            return Ok(());
+        };
         match self.head_manifest(&repository, &tag, Patience::Cold).await {
             Err(Error { reason: Reason::NotFound | Reason::Denied(_), .. }) | Ok(_) => Ok(()),
             Err(error) => Err(error),
@@ -309,14 +331,17 @@ impl Client {
         let scope = format!("repository:{}:pull", ask.repository);
         for last in [false, true] {
             let (authorization, token) = self.authorization(&scope).await?;
-            let exchange = self.exchange(&ask.method, url.clone(), &ask.headers, authorization.as_ref()).await?;
+            let exchange =
+                self.exchange(&ask.method, url.clone(), &ask.headers, authorization.as_ref()).await?;
             if exchange.response.status() != StatusCode::UNAUTHORIZED || exchange.elsewhere {
                 return self.judge(ask, exchange.response);
             }
             if let Some(token) = &token {
                 self.tokens.forget(&scope, token).await;
             }
-            let Some(challenge) = Challenge::read(exchange.response.headers()) else { return Err(Reason::Denied(401)) };
+            let Some(challenge) = Challenge::read(exchange.response.headers()) else {
+                return Err(Reason::Denied(401));
+            };
             let tried_basic = authorization.is_some() && challenge == Challenge::Basic;
             *self.challenge.lock() = Some(challenge);
             if tried_basic {
@@ -364,17 +389,25 @@ impl Client {
                 }
                 None
             }
-            Trust::Refused => return Err(Reason::Wrong("a token service that is not to be trusted: plain http, or no URL".to_owned())),
+            Trust::Refused => {
+                return Err(Reason::Wrong(
+                    "a token service that is not to be trusted: plain http, or no URL".to_owned(),
+                ));
+            }
         };
         let service = |reason: Reason| match reason {
             Reason::Wrong(_) | Reason::ForbiddenAddress(_) => reason,
             reason => Reason::TokenService(reason.to_string()),
         };
-        let exchange = self.exchange(&Method::GET, realm.token_url(scope), &HeaderMap::new(), authorization.as_ref()).await;
+        let exchange = self
+            .exchange(&Method::GET, realm.token_url(scope), &HeaderMap::new(), authorization.as_ref())
+            .await;
         let exchange = exchange.map_err(service)?;
         let status = exchange.response.status();
         match status {
-            StatusCode::OK => Token::read(&read_small(exchange.response, MAX_TOKEN_BYTES, "a token").await.map_err(service)?),
+            StatusCode::OK => Token::read(
+                &read_small(exchange.response, MAX_TOKEN_BYTES, "a token").await.map_err(service)?,
+            ),
             StatusCode::UNAUTHORIZED if authorization.is_some() && !exchange.elsewhere => Err(self.reject()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Reason::Denied(status.as_u16())),
             _ => Err(Reason::TokenService(status.as_u16().to_string())),
@@ -391,9 +424,13 @@ impl Client {
         let connector = self.connector.as_ref().map_err(Clone::clone)?;
         let started = Instant::now();
         let result = connector.exchange(method, url, headers, authorization).await;
-        let code = result.as_ref().map_or_else(|_| "none".to_owned(), |e| e.response.status().as_u16().to_string());
+        let code =
+            result.as_ref().map_or_else(|_| "none".to_owned(), |e| e.response.status().as_u16().to_string());
         let method = if method == Method::HEAD { "HEAD" } else { "GET" };
-        self.metrics.upstream_requests.get_or_create(&UpstreamRequestLabels { upstream: self.label.clone(), method, code }).inc();
+        self.metrics
+            .upstream_requests
+            .get_or_create(&UpstreamRequestLabels { upstream: self.label.clone(), method, code })
+            .inc();
         let took = started.elapsed().as_secs_f64();
         self.metrics.upstream_request_duration.get_or_create(&self.labels()).observe(took);
         result
@@ -445,7 +482,10 @@ impl Client {
             self.metrics.ratelimit_remaining.get_or_create(&labels).set(remaining);
         }
         if let Some(window) = quota.window {
-            self.metrics.ratelimit_window.get_or_create(&labels).set(i64::try_from(window).unwrap_or(i64::MAX));
+            self.metrics
+                .ratelimit_window
+                .get_or_create(&labels)
+                .set(i64::try_from(window).unwrap_or(i64::MAX));
         }
         *self.quota.lock() = Some(quota);
     }
@@ -453,7 +493,13 @@ impl Client {
     /// Draws the conclusion for the next requests. A status was judged already.
     fn note(&self, result: &Result<Response, Reason>) {
         match result {
-            Ok(_) | Err(Reason::NotFound | Reason::Denied(_) | Reason::CredentialsRejected | Reason::QuotaUsedUp { .. }) => {
+            Ok(_)
+            | Err(
+                Reason::NotFound
+                | Reason::Denied(_)
+                | Reason::CredentialsRejected
+                | Reason::QuotaUsedUp { .. },
+            ) => {
                 self.health.succeeded();
                 self.metrics.upstream_up.get_or_create(&self.labels()).set(1);
             }

@@ -54,7 +54,8 @@ impl Connector {
                 builder = builder.add_root_certificate(certificate);
             }
         }
-        let http = builder.build().map_err(|error| Reason::Wrong(format!("TLS cannot be set up: {error}")))?;
+        let http =
+            builder.build().map_err(|error| Reason::Wrong(format!("TLS cannot be set up: {error}")))?;
         Ok(Self { http, guard, insecure: upstream.insecure })
     }
 
@@ -77,7 +78,8 @@ impl Connector {
             }
             let response = self.send(method, &url, headers).await?;
             let Some(next) = redirect(&response, &url)? else { return Ok(Exchange { response, elsewhere }) };
-            if next.scheme() == "http" && url.scheme() == "https" || next.scheme() == "http" && !self.insecure {
+            if next.scheme() == "http" && url.scheme() == "https" || next.scheme() == "http" && !self.insecure
+            {
                 return Err(Reason::Wrong("a redirect to plain http".to_owned()));
             }
             elsewhere |= next.origin() != origin;

@@ -44,7 +44,9 @@ pub enum Reason {
     #[error("the transfer broke: {0}")]
     Broken(String),
     /// An address that upstreams may not have.
-    #[error("the address of {0} is not public, and not in spec.upstreamNetworks.allowedCIDRs of the DependencyProxy")]
+    #[error(
+        "the address of {0} is not public, and not in spec.upstreamNetworks.allowedCIDRs of the DependencyProxy"
+    )]
     ForbiddenAddress(String),
     #[error("a wrong answer: {0}")]
     Wrong(String),
@@ -90,7 +92,12 @@ impl Reason {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Status(_) | Self::Unreachable(_) | Self::Timeout(_) | Self::Broken(_) | Self::TokenService(_) | Self::Resting(_)
+            Self::Status(_)
+                | Self::Unreachable(_)
+                | Self::Timeout(_)
+                | Self::Broken(_)
+                | Self::TokenService(_)
+                | Self::Resting(_)
         )
     }
 }

@@ -55,9 +55,9 @@ impl Upstreams {
     pub fn client(&self, upstream: &Arc<Upstream>, config: &Config) -> Arc<Client> {
         let allowed = &config.instance.allowed_cidrs;
         let mut clients = self.clients.lock();
-        let client = clients
-            .entry(key(upstream, allowed))
-            .or_insert_with(|| Arc::new(Client::new(upstream.clone(), allowed, self.metrics.clone(), self.clock.clone())));
+        let client = clients.entry(key(upstream, allowed)).or_insert_with(|| {
+            Arc::new(Client::new(upstream.clone(), allowed, self.metrics.clone(), self.clock.clone()))
+        });
         client.clone()
     }
 
@@ -66,7 +66,8 @@ impl Upstreams {
         let allowed = &config.instance.allowed_cidrs;
         let groups = config.groups.values().map(|group| &group.upstream);
         let registries = config.registries.values().flat_map(|registry| &registry.upstreams);
-        let needed: std::collections::HashSet<_> = groups.chain(registries).map(|upstream| key(upstream, allowed)).collect();
+        let needed: std::collections::HashSet<_> =
+            groups.chain(registries).map(|upstream| key(upstream, allowed)).collect();
         self.clients.lock().retain(|key, _| needed.contains(key));
     }
 }

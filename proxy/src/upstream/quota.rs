@@ -31,14 +31,21 @@ impl Quota {
         }
         let source = header(headers, "docker-ratelimit-source").unwrap_or_default();
         let source = source.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
-        Some(Self { limit: limit.map(|l| l.0), remaining: remaining.map(|r| r.0), window, source, observed_at: now })
+        Some(Self {
+            limit: limit.map(|l| l.0),
+            remaining: remaining.map(|r| r.0),
+            window,
+            source,
+            observed_at: now,
+        })
     }
 
     /// Whether no more than that many pulls are left. What was said longer ago than the window counts no more.
     #[must_use]
     pub fn is_down_to(&self, reserve: i64, now: Timestamp) -> bool {
         let age = crate::clock::since(now, self.observed_at).as_secs();
-        self.window.is_none_or(|window| age < window) && self.remaining.is_some_and(|remaining| remaining <= reserve)
+        self.window.is_none_or(|window| age < window)
+            && self.remaining.is_some_and(|remaining| remaining <= reserve)
     }
 }
 
@@ -67,7 +74,11 @@ mod tests {
 
     #[test]
     fn the_headers_are_read_as_sent() {
-        let quota = read(&[("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "98;w=21600"), ("docker-ratelimit-source", "2001:db8::")]);
+        let quota = read(&[
+            ("ratelimit-limit", "100;w=21600"),
+            ("ratelimit-remaining", "98;w=21600"),
+            ("docker-ratelimit-source", "2001:db8::"),
+        ]);
         let quota = quota.unwrap();
         assert_eq!((quota.limit, quota.remaining, quota.window), (Some(100), Some(98), Some(21600)));
         assert_eq!(quota.source, "2001:db8::");

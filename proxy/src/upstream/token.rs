@@ -71,7 +71,8 @@ impl Token {
     pub(super) fn read(body: &[u8]) -> Result<Self, Reason> {
         let unusable = || Reason::TokenService("its answer has no token".to_owned());
         let answer: Answer = serde_json::from_slice(body).map_err(|_| unusable())?;
-        let value = answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(unusable)?;
+        let value =
+            answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(unusable)?;
         // A margin, so that a token does not expire on its way; absurd lifetimes are cut to a day.
         let seconds = answer.expires_in.filter(|s| *s > 0).unwrap_or(DEFAULT_LIFETIME).min(86_400);
         let lifetime = Duration::from_secs(seconds).mul_f64(0.9);
@@ -99,7 +100,9 @@ mod tests {
 
     #[test]
     fn either_name_of_the_token_is_read_and_the_lifetime_has_a_margin() {
-        let read = |text: &str| Token::read(text.as_bytes()).map(|t| (t.value.to_string(), t.lifetime.as_secs())).ok();
+        let read = |text: &str| {
+            Token::read(text.as_bytes()).map(|t| (t.value.to_string(), t.lifetime.as_secs())).ok()
+        };
         assert_eq!(read(r#"{"token":"a","expires_in":300}"#), Some(("a".into(), 270)));
         assert_eq!(read(r#"{"access_token":"b"}"#), Some(("b".into(), 54)));
         assert_eq!(read(r#"{"expires_in":300}"#), None);

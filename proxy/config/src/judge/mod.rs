@@ -69,7 +69,7 @@ fn accepted<T>(rulings: Rulings<T>) -> Vec<Arc<T>> {
 
 /// A hash over the documents that does not depend on their order: a folder and a stream of them are the same.
 fn hash(documents: &[Document]) -> String {
-    let part = |d: &Document| fingerprint(&[d.source.root.as_bytes(), d.source.text.as_bytes()]);
+    let part = |d: &Document| fingerprint(&[d.source.root.as_bytes(), d.source.digest.as_bytes()]);
     let mut parts = documents.iter().map(part).collect::<Vec<_>>();
     parts.sort();
     fingerprint(&parts.iter().map(String::as_bytes).collect::<Vec<_>>())

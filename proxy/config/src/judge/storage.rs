@@ -2,7 +2,7 @@
 
 use crds::DependencyProxySpec;
 
-use super::reference::{ca, local};
+use super::reference::{self, local};
 use super::report::Report;
 use super::secret;
 use super::set::Set;
@@ -51,7 +51,7 @@ pub(super) fn judge(
         }
     }
     match &storage.s3 {
-        Some(s3) => self::s3(report, namespace, s3, set).map(Storage::S3),
+        Some(bucket) => s3(report, namespace, bucket, set).map(Storage::S3),
         None => Some(Storage::Folder),
     }
 }
@@ -77,21 +77,12 @@ fn s3(report: &mut Report<'_>, namespace: &str, spec: &crds::S3, set: &Set<'_>) 
         "spec.storage.s3.prefix",
         "must be 1 to 255 characters without slashes at its ends and without empty parts",
     );
-    let credentials = match &spec.credentials_secret_ref {
-        None => None,
-        Some(reference) => Some(secret::s3(
-            report,
-            "spec.storage.s3.credentialsSecretRef",
-            set,
-            &local(reference, namespace),
-        )),
-    };
-    let ca = match &spec.ca_config_map_ref {
-        None => None,
-        Some(reference) => {
-            Some(ca(report, "spec.storage.s3.caConfigMapRef", set, &local(reference, namespace)))
-        }
-    };
+    let credentials = spec.credentials_secret_ref.as_ref().map(|reference| {
+        secret::s3(report, "spec.storage.s3.credentialsSecretRef", set, &local(reference, namespace))
+    });
+    let ca = spec.ca_config_map_ref.as_ref().map(|reference| {
+        reference::ca(report, "spec.storage.s3.caConfigMapRef", set, &local(reference, namespace))
+    });
     // A reference that leads nowhere makes the store unreachable: without it nothing is kept.
     let (credentials, ca) = match (credentials, ca) {
         (Some(None), _) | (_, Some(None)) => return None,

@@ -133,3 +133,31 @@ fn json_is_read_with_its_own_escapes() {
     let text = "{\"apiVersion\": \"v1\", \"kind\": \"Namespace\",\n\t\"metadata\": {\"name\": \"a\", \"annotations\": {\"x\": \"\\ud83d\\ude00\\/\"}}}";
     assert_eq!(documents(text).len(), 1);
 }
+
+#[test]
+fn without_keys_a_deploy_token_is_hashed_under_the_empty_key() {
+    let text = "apiVersion: dependencyproxy.dev/v1alpha1\nkind: DependencyProxyGroup\nmetadata: {name: a}\nspec: {proxyRef: {name: any}, path: a, deployTokens: [{name: t, secretRef: {name: s}, scopes: [write_registry]}]}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: kubernetes.io/basic-auth\nstringData: {username: u, password: dp_x}\n";
+    let config = accepted(text, &Options::default());
+    let token = &config.groups["a"].deploy_tokens[0];
+    assert!(token.hash.matches(&config.instance.keys.instance, "dp_x"));
+    assert!(!token.reads);
+}
+
+#[test]
+fn what_a_cluster_prints_is_taken_back() {
+    let text = "apiVersion: v1\nkind: List\nmetadata: {resourceVersion: ''}\nitems:\n- apiVersion: dependencyproxy.dev/v1alpha1\n  kind: RegistryUpstream\n  metadata:\n    name: u\n    uid: x\n    generation: 2\n    creationTimestamp: '2026-01-01T00:00:00Z'\n    managedFields: [{manager: m, fieldsType: FieldsV1, fieldsV1: {'f:spec': {}}}]\n  spec: {url: 'https://a.example.com'}\n  status: {ready: 'True', later: field}\n";
+    let (first, second) = (documents(text), documents(&text.replace("2026", "2027")));
+    assert_eq!(first[0].id.to_string(), "default/u");
+    assert!(first[0].created < second[0].created);
+}
+
+#[test]
+fn no_secret_shows_in_debug_output() {
+    let all = documents(GOOD);
+    let judgement = judge(&all, &Options::default());
+    let shown = format!("{all:?} {judgement:?}");
+    for secret in ["dp_secret", "0123456789abcdef", "fedcba98", "secretAccessKey: key", "$2y$", "48, 49, 50"]
+    {
+        assert!(!shown.contains(secret), "{secret}");
+    }
+}

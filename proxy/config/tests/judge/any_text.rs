@@ -84,6 +84,19 @@ fn origin() -> impl Strategy<Value = Origin> {
     prop_oneof![Just(Origin::File), Just(Origin::Rendered)]
 }
 
+#[test]
+fn bombs_are_refused() {
+    let laughs = (1..30)
+        .map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}]\n", n - 1))
+        .collect::<String>();
+    for text in
+        [format!("a0: &a0 [x]\n{laughs}"), "[".repeat(2_000), "{\"a\":".repeat(2_000), "- ".repeat(2_000)]
+    {
+        let (documents, problems) = parse(&text, "f", Origin::File);
+        assert_eq!((documents.len(), problems.len()), (0, 1));
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_judge_panic(text in "(\\PC|\n|\t){0,300}", origin in origin()) {
