@@ -119,7 +119,13 @@ impl Proxy {
 
     /// Stops as on SIGTERM and starts again on the same port, documents and cache.
     pub async fn restart(&mut self) {
+        self.restart_after(|| {}).await;
+    }
+
+    /// The same with something that happens while it is down.
+    pub async fn restart_after(&mut self, meanwhile: impl FnOnce()) {
         self.running.take().unwrap().stop().await;
+        meanwhile();
         self.running = Some(Running::start(self.settings.clone()).await.unwrap());
     }
 
