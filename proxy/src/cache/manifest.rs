@@ -48,10 +48,10 @@ pub(super) struct Fetched {
     bytes: Bytes,
 }
 
-/// One source's cached tag.
+/// A cached tag whose bytes are there and whose holder has the right to them.
 struct Copy {
-    source: Source,
     record: Arc<TagRecord>,
+    bytes: Bytes,
 }
 
 impl Cache {
@@ -72,62 +72,42 @@ impl Cache {
     }
 
     async fn tag(self: &Arc<Self>, pull: &Pull, tag: &Tag, wanted: Wanted) -> Result<Manifest, Error> {
-        let copies = self.copies(pull, tag).await;
-        for copy in &copies {
-            let validity = Validity::of(&pull.target, &copy.source.upstream);
-            if validity.covers(copy.record.checked_at, self.clock.now())
-                && let Some(found) = self.load(&copy.record, Outcome::Hit, None).await
-            {
-                return Ok(found);
+        let mut copies = Vec::new();
+        for source in pull.allowed() {
+            let Some(copy) = self.copy(&pull.holder(source), tag).await else { continue };
+            if Validity::of(&pull.target, &source.upstream).covers(copy.record.checked_at, self.clock.now()) {
+                return Ok(copy.serve(Outcome::Hit, None));
             }
+            copies.push((source, copy));
         }
-        let budget = copies.iter().map(|copy| copy.source.upstream.recheck_budget).min();
-        let suspect = copies.iter().any(|copy| self.client(pull, &copy.source).is_suspect());
+        let budget = copies.iter().map(|(source, _)| source.upstream.recheck_budget).min();
+        let suspect = copies.iter().any(|(source, _)| self.client(pull, source).is_suspect());
         let walk = tokio::spawn({
             let (cache, pull, tag) = (self.clone(), pull.clone(), tag.clone());
             async move { cache.walk_tag(&pull, &tag, wanted).await }
         });
-        let aborted =
-            || Error(vec![Attempt { upstream: "dependency-proxy".to_owned(), failure: Failure::Internal }]);
-        let Some(budget) = budget else { return walk.await.map_err(|_| aborted())? };
+        let Some(budget) = budget else { return walk.await.unwrap_or_else(|_| Err(internal())) };
         let budget = if suspect { budget.min(SUSPECT_BUDGET) } else { budget };
         // The walk goes on behind a timeout, and its result is the next pull's.
         if let Ok(walked) = tokio::time::timeout(budget, walk).await {
-            return walked.map_err(|_| aborted())?;
+            return walked.unwrap_or_else(|_| Err(internal()));
         }
-        self.late(pull, &copies).await
+        for (source, _) in &copies {
+            self.client(pull, source).is_slow();
+        }
+        let (source, copy) = copies.into_iter().next().ok_or_else(internal)?;
+        let name = &source.upstream.id.name;
+        let warning = format!("{name} has not answered yet; this copy could not be checked");
+        Ok(copy.serve(Outcome::Stale, Some(warning)))
     }
 
-    /// The copy that is served because upstream takes longer than a cached answer waits.
-    async fn late(&self, pull: &Pull, copies: &[Copy]) -> Result<Manifest, Error> {
-        for copy in copies {
-            self.client(pull, &copy.source).is_slow();
-            let warning = format!(
-                "{} has not answered yet; this copy could not be checked",
-                copy.source.upstream.id.name
-            );
-            if let Some(found) = self.load(&copy.record, Outcome::Stale, Some(warning)).await {
-                return Ok(found);
-            }
-        }
-        let lost = |copy: &Copy| {
-            Attempt::new(
-                &copy.source,
-                Failure::Upstream(Reason::Timeout(copy.source.upstream.recheck_budget)),
-            )
-        };
-        Err(Error(copies.iter().map(lost).collect()))
-    }
-
-    async fn copies(&self, pull: &Pull, tag: &Tag) -> Vec<Copy> {
-        let mut copies = Vec::new();
-        for source in pull.allowed() {
-            let record = self.store.tag(&pull.holder(source), tag).await;
-            if let Some(record) = self.or_empty("tag", record) {
-                copies.push(Copy { source: source.clone(), record });
-            }
-        }
-        copies
+    /// The cached copy of a tag. A record alone is no copy, and no right: what upstream called the tag's digest may
+    /// be a digest that somebody else's upstream delivered.
+    async fn copy(&self, holder: &Holder, tag: &Tag) -> Option<Copy> {
+        let record = self.or_empty("tag", self.store.tag(holder, tag).await)?;
+        self.or_empty("link", self.store.link(&record.digest, holder).await)?;
+        let bytes = self.bytes(&record.digest).await?;
+        Some(Copy { record, bytes })
     }
 
     /// Asks the upstreams in order what a tag is now.
@@ -156,33 +136,42 @@ impl Cache {
     ) -> Result<Manifest, Reason> {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
-        let record = self.or_empty("tag", self.store.tag(&holder, tag).await);
-        let patience = if record.is_some() { Patience::Cached } else { Patience::Cold };
+        let copy = self.copy(&holder, tag).await;
+        let patience = if copy.is_some() { Patience::Cached } else { Patience::Cold };
         let head = match self.head(&client, &holder, by_tag(tag), patience).await {
             Ok(head) => head,
-            Err(reason) => return self.fall_back(source, record.as_deref(), reason).await,
+            Err(reason) => return fall_back(source, copy, reason),
         };
-        if let Some(found) = self.known(&holder, tag, record.as_deref(), &head).await {
+        if let Some(found) = self.known(&holder, tag, copy.as_ref(), &head).await {
             return Ok(found);
         }
         if wanted == Wanted::Head {
+            if copy.is_none() {
+                self.announce(&holder, tag, &head).await;
+            }
             return Ok(unproven(head));
         }
-        if let Some(record) = &record
-            && client.spares_pulls()
-        {
-            let warning = format!(
-                "{} has a newer one, but its last pulls are kept for images without a copy",
-                client.upstream().id.name
-            );
-            if let Some(found) = self.load(record, Outcome::Stale, Some(warning)).await {
-                return Ok(found);
-            }
+        if let Some(copy) = copy.as_ref().filter(|_| client.spares_pulls()) {
+            let name = &client.upstream().id.name;
+            let warning =
+                format!("{name} has a newer one, but its last pulls are kept for images without a copy");
+            return Ok(copy.serve(Outcome::Stale, Some(warning)));
         }
         let reference = head.digest.map_or_else(|| by_tag(tag), Reference::Digest);
         match self.fetch(&client, &holder, reference, patience).await {
             Ok(fetched) => Ok(self.record(&holder, tag, fetched).await),
-            Err(reason) => self.fall_back(source, record.as_deref(), reason).await,
+            Err(reason) => fall_back(source, copy, reason),
+        }
+    }
+
+    /// Writes down what a HEAD said a tag is. Clients that ask for the manifest by digest next (containerd, docker)
+    /// never ask for the tag's bytes: without this the tag would be unknown when upstream is away.
+    async fn announce(&self, holder: &Holder, tag: &Tag, head: &ManifestHead) {
+        if let (Some(digest), Some(media_type), Some(size)) =
+            (head.digest, head.media_type.clone(), head.size)
+        {
+            let record = TagRecord { digest, media_type, size, checked_at: self.clock.now() };
+            self.or_empty("tag", self.store.put_tag(holder, tag, record, true).await);
         }
     }
 
@@ -206,17 +195,16 @@ impl Cache {
         &self,
         holder: &Holder,
         tag: &Tag,
-        record: Option<&TagRecord>,
+        copy: Option<&Copy>,
         head: &ManifestHead,
     ) -> Option<Manifest> {
         let digest = head.digest?;
         let now = self.clock.now();
-        if let Some(record) = record.filter(|record| record.digest == digest) {
-            let found = self.load(record, Outcome::Revalidated, None).await?;
-            let durable = crate::clock::since(now, record.checked_at) >= CHECKED_AT_PRECISION;
-            let renewed = TagRecord { checked_at: now, ..record.clone() };
+        if let Some(copy) = copy.filter(|copy| copy.record.digest == digest) {
+            let durable = crate::clock::since(now, copy.record.checked_at) >= CHECKED_AT_PRECISION;
+            let renewed = TagRecord { checked_at: now, ..(*copy.record).clone() };
             self.or_empty("tag", self.store.put_tag(holder, tag, renewed, durable).await);
-            return Some(found);
+            return Some(copy.serve(Outcome::Revalidated, None));
         }
         // Upstream just answered 2xx with this digest to this group's credentials; if it delivered the bytes once,
         // to whomever, nothing has to be fetched again (design §4.3).
@@ -227,26 +215,6 @@ impl Cache {
         self.link(holder, &fetched).await;
         let found = self.record(holder, tag, fetched).await;
         Some(Manifest { outcome: Outcome::Revalidated, ..found })
-    }
-
-    /// Upstream did not serve: the cached copy does, unless it was refused and the upstream's document says to refuse.
-    async fn fall_back(
-        &self,
-        source: &Source,
-        record: Option<&TagRecord>,
-        reason: Reason,
-    ) -> Result<Manifest, Reason> {
-        let refused = matches!(reason.class(), Class::Missing | Class::Refused);
-        let Some(record) =
-            record.filter(|_| !refused || source.upstream.when_refused == WhenRefused::ServeCached)
-        else {
-            return Err(reason);
-        };
-        let warning = format!(
-            "{}: {reason}; this copy was checked at {:.0}",
-            source.upstream.id.name, record.checked_at
-        );
-        self.load(record, Outcome::Stale, Some(warning)).await.ok_or(reason)
     }
 
     async fn digest(
@@ -357,19 +325,6 @@ impl Cache {
         fetched.into_manifest(Outcome::Miss)
     }
 
-    /// The copy that a record names, if its bytes are still there.
-    async fn load(&self, record: &TagRecord, outcome: Outcome, warning: Option<String>) -> Option<Manifest> {
-        let bytes = self.bytes(&record.digest).await?;
-        Some(Manifest {
-            digest: Some(record.digest),
-            media_type: record.media_type.clone(),
-            size: Some(bytes.len() as u64),
-            bytes: Some(bytes),
-            outcome,
-            warning,
-        })
-    }
-
     /// The manifest to which somebody has the right, if its bytes are still there.
     async fn held(&self, digest: &Digest, media_type: &str) -> Option<Manifest> {
         let bytes = self.bytes(digest).await?;
@@ -393,6 +348,29 @@ impl Cache {
         self.manifests.insert(*digest, bytes.clone());
         Some(bytes)
     }
+}
+
+impl Copy {
+    fn serve(&self, outcome: Outcome, warning: Option<String>) -> Manifest {
+        Manifest {
+            digest: Some(self.record.digest),
+            media_type: self.record.media_type.clone(),
+            size: Some(self.bytes.len() as u64),
+            bytes: Some(self.bytes.clone()),
+            outcome,
+            warning,
+        }
+    }
+}
+
+/// Upstream did not serve: the cached copy does, unless it was refused and the upstream's document says to refuse.
+fn fall_back(source: &Source, copy: Option<Copy>, reason: Reason) -> Result<Manifest, Reason> {
+    let refused = matches!(reason.class(), Class::Missing | Class::Refused);
+    let serves = |_: &Copy| !refused || source.upstream.when_refused == WhenRefused::ServeCached;
+    let Some(copy) = copy.filter(serves) else { return Err(reason) };
+    let checked_at = copy.record.checked_at.strftime("%Y-%m-%dT%H:%M:%SZ");
+    let warning = format!("{}: {reason}; this copy was checked at {checked_at}", source.upstream.id.name);
+    Ok(copy.serve(Outcome::Stale, Some(warning)))
 }
 
 impl Fetched {
@@ -456,6 +434,11 @@ fn known_type(kept: &str, bytes: &[u8]) -> Option<String> {
     } else {
         Some(kept.to_owned())
     }
+}
+
+/// A task of ours ended without a result.
+fn internal() -> Error {
+    Error(vec![Attempt { upstream: "dependency-proxy".to_owned(), failure: Failure::Internal }])
 }
 
 fn aborted() -> Reason {

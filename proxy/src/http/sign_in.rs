@@ -123,7 +123,9 @@ async fn form(request: Request) -> Result<Ask, Problem> {
         Some("password") => ask.password = user.zip(password),
         // Clients fall back to GET with their password.
         _ => {
-            return Err(Problem::bad_request("grant_type must be password; there are no refresh tokens here"));
+            return Err(Problem::bad_request(
+                "grant_type must be password; there are no refresh tokens here",
+            ));
         }
     }
     if ask.password.is_none() {
