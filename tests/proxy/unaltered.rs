@@ -1,5 +1,7 @@
 //! Nothing is altered: manifests byte for byte, all platforms, media types as upstream has them.
 
+use std::time::Duration;
+
 use harness::hostile::{Upstream, noise};
 use harness::server::Proxy;
 use http::Method;
@@ -97,6 +99,10 @@ async fn the_answer_says_where_it_came_from() {
     assert_eq!(tag().await.header("x-cache"), "miss");
     assert_eq!(tag().await.header("x-cache"), "revalidated");
     assert_eq!(blob().await.header("x-cache"), "miss");
+    // Who comes while the download is being put away still reads from it.
+    while proxy.sum("dependency_proxy_fills_in_flight", &[]).await > 0.0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert_eq!(blob().await.header("x-cache"), "hit");
     upstream.stop().await;
     assert_eq!(tag().await.header("x-cache"), "stale");
