@@ -20,4 +20,5 @@ pub mod pull;
 pub mod registry;
 pub mod repository;
 pub mod s3;
+pub mod server;
 pub mod tool;

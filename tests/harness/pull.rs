@@ -23,6 +23,9 @@ pub struct Client {
     rate: Option<u64>,
 }
 
+/// The status of an answer that never came: the connection ended before it.
+pub const NO_ANSWER: u16 = 999;
+
 /// An answer, as much of it as came.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -32,7 +35,7 @@ pub struct Answer {
     pub body: Bytes,
     /// Whether the body ended before its end.
     pub broken: bool,
-    /// From sending the request to having read the body.
+    /// From sending the request to having read the body, the token flow included.
     pub took: Duration,
 }
 
@@ -123,12 +126,27 @@ impl Client {
     /// Any request below `/v2/` and the prefix, with the token flow, the body read to its end.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
         let began = Instant::now();
-        let response = self.open(method, path, headers).await;
-        read(response, self.rate, began).await
+        match self.try_open(method, path, headers).await {
+            Ok(response) => read(response, self.rate, began).await,
+            Err(_) => {
+                let status = StatusCode::from_u16(NO_ANSWER).unwrap();
+                let (headers, body) = (HeaderMap::new(), Bytes::new());
+                Answer { status, headers, body, broken: true, took: began.elapsed() }
+            }
+        }
     }
 
     /// The same up to the answer's head; the body is the caller's to read, or to drop.
     pub async fn open(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> reqwest::Response {
+        self.try_open(method, path, headers).await.unwrap()
+    }
+
+    async fn try_open(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<reqwest::Response> {
         let url = self.base.join(&format!("/v2/{}{path}", self.prefix)).unwrap();
         let scope = scope(url.path());
         let token = self.tokens.lock().unwrap().get(&scope).cloned();
@@ -139,20 +157,20 @@ impl Client {
             }
             if let Some(token) = token { request.bearer_auth(token) } else { request }
         };
-        let response = request(token.as_deref()).send().await.unwrap();
+        let response = request(token.as_deref()).send().await?;
         if response.status() != StatusCode::UNAUTHORIZED || self.credentials.is_none() {
-            return response;
+            return Ok(response);
         }
         let Some(challenge) = response.headers().get(header::WWW_AUTHENTICATE).cloned() else {
-            return response;
+            return Ok(response);
         };
         let answer = self.token(&realm(challenge.to_str().unwrap()), &[&scope]).await;
         if answer.status != StatusCode::OK {
-            return response;
+            return Ok(response);
         }
         let token = answer.json()["token"].as_str().unwrap().to_owned();
         self.tokens.lock().unwrap().insert(scope, token.clone());
-        request(Some(&token)).send().await.unwrap()
+        request(Some(&token)).send().await
     }
 
     /// Asks the token service at this realm, with the credentials if there are any.

@@ -12,9 +12,9 @@ use proxy::{Clock, Running, Settings};
 use tempfile::TempDir;
 use url::Url;
 
-use crate::pull::Client;
 use crate::documents::Documents;
 use crate::hostile::Upstream;
+use crate::pull::Client;
 
 /// A running proxy.
 pub struct Proxy {
@@ -119,7 +119,13 @@ impl Proxy {
 
     /// Stops as on SIGTERM and starts again on the same port, documents and cache.
     pub async fn restart(&mut self) {
+        self.restart_after(|| {}).await;
+    }
+
+    /// The same with something that happens while it is down.
+    pub async fn restart_after(&mut self, meanwhile: impl FnOnce()) {
         self.running.take().unwrap().stop().await;
+        meanwhile();
         self.running = Some(Running::start(self.settings.clone()).await.unwrap());
     }
 
@@ -176,6 +182,8 @@ impl Builder {
             admin_listen: SocketAddr::new(self.address.ip(), 0),
             data_dir: folder.path().join("data"),
             clock: self.clock,
+            // Nobody else sends requests here who would have to hear of a stop first.
+            linger: Duration::ZERO,
             ..Settings::default()
         };
         let running = Running::start(settings.clone()).await.unwrap();

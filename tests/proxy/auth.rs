@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use harness::pull::{Answer, Client, realm};
 use harness::documents::Documents;
 use harness::hostile::Upstream;
+use harness::pull::{Answer, Client, realm};
 use harness::server::Proxy;
 use http::Method;
 use serde_json::{Value, json};

@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use harness::pull::raw;
 use harness::hostile::{Image, Upstream, noise};
+use harness::pull::raw;
 use harness::server::Proxy;
 use http::Method;
 
@@ -27,12 +27,13 @@ async fn is_refused(proxy: &Proxy, method: &str, target: &[u8], headers: &str) -
         format!(" HTTP/1.1\r\nhost: x\r\nauthorization: Basic {basic}\r\n{headers}connection: close\r\n\r\n");
     request.extend_from_slice(head.as_bytes());
     let (status, answer) = raw(proxy.address(), &request).await;
+    let is_uri = http::Uri::try_from(target).is_ok() && target.is_ascii();
     let target = String::from_utf8_lossy(&target[..target.len().min(200)]).into_owned();
     assert!((400..500).contains(&status), "{method} {target}: {status} {answer}");
     let body = answer.split_once("\r\n\r\n").unwrap_or_default().1;
     let document = serde_json::from_str::<serde_json::Value>(body).unwrap_or_default();
     // What is no HTTP is answered below the application, without a body.
-    let is_http = !target.contains([' ', '\0', '\u{7f}', '\u{fffd}']) && status != 431 && status != 414;
+    let is_http = is_uri && status != 431 && status != 414;
     assert!(!is_http || document["errors"][0]["code"].is_string(), "{method} {target}: {status} {body:?}");
     status
 }
@@ -277,7 +278,7 @@ async fn the_token_service_bears_any_query() {
         let answer = proxy.client().plain(Method::GET, &target, &[("authorization", &basic)], "").await;
         assert!(answer.status == 200 || answer.status.is_client_error(), "{query}: {}", answer.status);
     }
-    let big = "a=".to_owned() + &"x".repeat(2 * 1024 * 1024);
+    let big = "a=".to_owned() + &"x".repeat(100 * 1024);
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let answer = proxy.client().plain(Method::POST, "/jwt/auth", &form, &big).await;
     assert!(answer.status.is_client_error(), "{}", answer.status);

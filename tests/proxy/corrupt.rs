@@ -1,8 +1,8 @@
 //! Bytes are proven before they are kept: a wrong body never ends cleanly at a client and is never stored.
 
 use futures_util::future::join_all;
-use harness::pull::Answer;
 use harness::hostile::{Fault, Gate, Upstream, noise};
+use harness::pull::Answer;
 use harness::server::Proxy;
 use http::Method;
 use oci::Digest;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use harness::pull::Client;
 use harness::hostile::{Fault, Upstream, noise};
+use harness::pull::Client;
 use harness::server::Proxy;
 use http::Method;
 use serde_json::json;
@@ -49,7 +49,24 @@ async fn not_found_goes_on_to_the_next() {
     let index = it.second.index("app/a", "1");
     assert_eq!(it.client().manifest("app/a", "1").await.bytes(), &index.manifest);
     assert_eq!(it.client().pull("app/a", "1").await, 4);
-    assert_eq!(it.first.count(Method::GET, "/blobs/"), 0, "blobs come from where the manifest came from");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_are_asked_of_where_the_manifest_came_from() {
+    let it = two().await;
+    it.second.index("app/a", "1");
+    it.client().pull("app/a", "1").await;
+    assert_eq!(it.first.count(Method::GET, "/blobs/"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_never_answers_is_waited_for_once() {
+    let it = two().await;
+    it.second.index("app/a", "1");
+    it.first.on("/v2/").fault(Fault::Hang);
+    let client = it.client();
+    let pull = tokio::time::timeout(Duration::from_secs(25), client.pull("app/a", "1")).await;
+    assert_eq!(pull.expect("one time limit of 10 s, not one for each manifest and blob"), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use harness::pull::Answer;
 use harness::hostile::{Fault, Upstream, noise};
+use harness::pull::Answer;
 use harness::server::Proxy;
 use http::Method;
 use oci::media;
@@ -256,7 +256,7 @@ async fn foreign_realm(token_hosts: &[&str]) -> (Upstream, Upstream, Proxy) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_realm_on_another_site_gets_no_credentials() {
-    let (_, stranger, proxy) = foreign_realm(&[]).await;
+    let (_upstream, stranger, proxy) = foreign_realm(&[]).await;
     let answer = proxy.client().manifest("library/a", "1").await;
     assert!(answer.status.as_u16() >= 400, "{}: {}", answer.status, answer.text());
     answer.error();
@@ -265,7 +265,7 @@ async fn a_token_realm_on_another_site_gets_no_credentials() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_host_that_the_document_names_gets_them() {
-    let (_, stranger, proxy) = foreign_realm(&["127.0.0.9"]).await;
+    let (_upstream, stranger, proxy) = foreign_realm(&["127.0.0.9"]).await;
     proxy.client().manifest("library/a", "1").await;
     assert!(stranger.requests().iter().any(|r| r.path == "/token" && r.header("authorization").is_some()));
 }

@@ -1,7 +1,7 @@
 //! `tags/list` and `referrers`, as the distribution-spec has them.
 
-use harness::pull::Client;
 use harness::hostile::{Fault, Upstream};
+use harness::pull::Client;
 use harness::server::Proxy;
 use http::Method;
 use oci::{Digest, media};

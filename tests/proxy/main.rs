@@ -9,12 +9,15 @@ mod documents;
 mod fallback;
 mod freshness;
 mod hostile_upstream;
+mod limits;
 mod lists;
 mod names;
 mod resume;
 mod rights;
+mod second_port;
 mod secrets;
 mod single_flight;
 mod stale;
+mod unaltered;
 
 const MIB: usize = 1024 * 1024;

@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use harness::pull::Answer;
 use harness::documents::{Documents, NAMESPACE};
 use harness::hostile::{Image, Upstream, noise};
+use harness::pull::Answer;
 use harness::server::{Builder, Proxy};
 use http::Method;
 use serde_json::json;

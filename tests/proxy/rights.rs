@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use harness::pull::{Answer, Client};
 use harness::hostile::{Fault, Image, Upstream, noise};
+use harness::pull::{Answer, Client};
 use harness::server::Proxy;
 use http::Method;
 

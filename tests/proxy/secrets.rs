@@ -30,7 +30,7 @@ fn log() -> Log {
     let begin = || {
         let log = Log::default();
         let writer = log.clone();
-        let filter = EnvFilter::new("proxy=trace,reqwest=trace,hyper_util=debug");
+        let filter = EnvFilter::new("proxy=trace,access=info,reqwest=trace,hyper_util=debug");
         // Another test of this process may have begun to log; then there is nothing to read here.
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use harness::pull::Client;
 use harness::hostile::{Fault, Gate, Upstream, noise};
+use harness::pull::Client;
 use harness::server::Proxy;
 use http::Method;
 use oci::Digest;
