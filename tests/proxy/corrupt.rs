@@ -55,7 +55,10 @@ async fn a_body_that_is_shorter_than_the_blob_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_nothing_is_refused() {
-    is_refused(1000, [Fault::ContentLength(-1000)]).await;
+    // Of no bytes the last is there at once: whether it is taken back is a matter of luck where nobody saw to it.
+    for _ in 0..10 {
+        is_refused(1000, [Fault::ContentLength(-1000)]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
