@@ -99,7 +99,7 @@ fn deploy_token(config: &Config, user: &str, password: &str, now: Timestamp) -> 
     for group in config.groups.values() {
         for token in &group.deploy_tokens {
             if token.username == user && token.hash.matches(key, password) && token_is_good(token, now) {
-                let identity = Identity::DeployToken { group: group.id.clone(), name: token.name.clone() };
+                let identity = Identity::DeployToken(token.name.clone());
                 return Some(Caller { identity, fingerprint: token.fingerprint.clone() });
             }
         }

@@ -167,7 +167,14 @@ impl Cache {
             return Ok(copy.serve(Outcome::Stale, Some(warning)));
         }
         let reference = head.digest.map_or_else(|| by_tag(tag), Reference::Digest);
-        match self.fetch(&client, &holder, reference, patience).await {
+        let fetched = match self.fetch(&client, &holder, reference, patience).await {
+            // A HEAD with a digest that is not there: some registries send a wrong one.
+            Err(Reason::NotFound) if head.digest.is_some() => {
+                self.fetch(&client, &holder, by_tag(tag), patience).await
+            }
+            fetched => fetched,
+        };
+        match fetched {
             Ok(fetched) => Ok(self.record(&holder, tag, fetched).await),
             Err(reason) => fall_back(source, copy, reason),
         }
@@ -363,6 +370,10 @@ impl Cache {
             return Some(bytes);
         }
         let bytes = self.or_empty("blob", self.store.bytes(digest).await)?;
+        if Digest::of(digest.algorithm(), &bytes) != *digest {
+            tracing::warn!(%digest, "the kept manifest is damaged; it is fetched again");
+            return None;
+        }
         self.manifests.insert(*digest, bytes.clone());
         Some(bytes)
     }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use lru::LruCache;
 use oci::Digest;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tempfile::NamedTempFile;
 
 use crate::metrics::Metrics;
@@ -59,7 +59,7 @@ impl Folder {
             state.kept_bytes += size;
         }
         let folder = Self { blobs, spool, limit, state: Mutex::new(state), metrics };
-        folder.evict_until_fits(0).ok();
+        drop(folder.evict_until_fits(0));
         folder.publish(&folder.state.lock());
         Ok(folder)
     }
@@ -101,30 +101,28 @@ impl Folder {
     }
 
     fn reserve(&self, bytes: u64) -> Result<(), Full> {
-        self.evict_until_fits(bytes)?;
-        let mut state = self.state.lock();
+        let mut state = self.evict_until_fits(bytes)?;
         state.spooled_bytes += bytes;
         self.publish(&state);
         Ok(())
     }
 
-    fn evict_until_fits(&self, bytes: u64) -> Result<(), Full> {
+    /// Removes what was not used for the longest time until there is room, and holds the lock on it.
+    fn evict_until_fits(&self, bytes: u64) -> Result<MutexGuard<'_, State>, Full> {
+        let mut state = self.state.lock();
         loop {
-            let victim = {
-                let mut state = self.state.lock();
-                if state.spooled_bytes.saturating_add(bytes) > self.limit {
-                    return Err(Full);
-                }
-                if state.kept_bytes + state.spooled_bytes + bytes <= self.limit {
-                    return Ok(());
-                }
-                let Some((digest, size)) = state.kept.pop_lru() else { return Err(Full) };
-                state.kept_bytes -= size;
-                digest
-            };
+            if state.spooled_bytes.saturating_add(bytes) > self.limit {
+                return Err(Full);
+            }
+            if state.kept_bytes + state.spooled_bytes + bytes <= self.limit {
+                return Ok(state);
+            }
+            let Some((digest, size)) = state.kept.pop_lru() else { return Err(Full) };
+            state.kept_bytes -= size;
             self.metrics.evictions.inc();
-            // Whoever reads it now keeps reading: an open file outlives its name.
-            fs::remove_file(self.path(&victim)).ok();
+            // Whoever reads it now keeps reading: an open file outlives its name. Under the lock, so that a blob which
+            // is kept again at this moment is not the one that is removed.
+            fs::remove_file(self.path(&digest)).ok();
         }
     }
 
@@ -151,6 +149,19 @@ impl Folder {
 struct Room {
     folder: Arc<Folder>,
     bytes: u64,
+}
+
+impl Room {
+    /// Turns into a kept blob, in one step: nobody takes the room in between.
+    fn becomes(mut self, digest: &Digest, size: u64) {
+        let mut state = self.folder.state.lock();
+        if state.kept.put(*digest, size).is_none() {
+            state.kept_bytes += size;
+        }
+        state.spooled_bytes = state.spooled_bytes.saturating_sub(self.bytes);
+        self.bytes = 0;
+        self.folder.publish(&state);
+    }
 }
 
 impl Drop for Room {
@@ -196,19 +207,13 @@ impl Spool {
     pub fn keep(self, digest: &Digest) -> io::Result<()> {
         let Self { file, room, .. } = self;
         file.as_file().sync_data()?;
-        let folder = room.folder.clone();
-        let path = folder.path(digest);
+        let path = room.folder.path(digest);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
         let size = file.as_file().metadata()?.len();
         file.persist(&path).map_err(|error| error.error)?;
-        drop(room);
-        let mut state = folder.state.lock();
-        if state.kept.put(*digest, size).is_none() {
-            state.kept_bytes += size;
-        }
-        folder.publish(&state);
+        room.becomes(digest, size);
         Ok(())
     }
 }

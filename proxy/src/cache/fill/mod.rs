@@ -184,11 +184,13 @@ async fn run(landing: Landing) {
 }
 
 impl Fill {
-    /// Waits until bytes come in, or it is clear that none will.
+    /// Waits until a byte can be shown, or it is clear that none will: what fails before can still be told in words,
+    /// and a small blob is proven before its answer begins.
     pub(super) async fn begun(&self) -> Begun {
         let _waiting = Waiting::new(&self.metrics.fill_waiters);
         let mut progress = self.progress.subscribe();
-        let begun = progress.wait_for(|progress| !matches!(progress.phase, Phase::Asking)).await;
+        let shows = |p: &Progress| p.readable > 0 || !matches!(p.phase, Phase::Asking | Phase::Filling);
+        let begun = progress.wait_for(shows).await;
         let Ok(progress) = begun else { return self.gone() };
         match &progress.phase {
             Phase::Failed(holder, reason) => Begun::Failed(holder.clone(), reason.clone()),
