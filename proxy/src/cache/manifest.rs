@@ -167,15 +167,13 @@ impl Cache {
             return Ok(copy.serve(Outcome::Stale, Some(warning)));
         }
         let reference = head.digest.map_or_else(|| by_tag(tag), Reference::Digest);
-        let fetched = match self.fetch(&client, &holder, reference, patience).await {
-            // A HEAD with a digest that is not there: some registries send a wrong one.
-            Err(Reason::NotFound) if head.digest.is_some() => {
-                self.fetch(&client, &holder, by_tag(tag), patience).await
-            }
-            fetched => fetched,
-        };
-        match fetched {
+        match self.fetch(&client, &holder, reference, patience).await {
             Ok(fetched) => Ok(self.record(&holder, tag, fetched).await),
+            // Asking by tag instead would cost a counted pull each time.
+            Err(Reason::NotFound) if head.digest.is_some() => {
+                let reason = Reason::Wrong("its HEAD named a digest that it does not have".to_owned());
+                fall_back(source, copy, reason)
+            }
             Err(reason) => fall_back(source, copy, reason),
         }
     }
