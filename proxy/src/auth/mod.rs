@@ -83,6 +83,8 @@ pub enum Refusal {
     OtherScope,
     #[error("no such group, or no role in it")]
     NoRole { group: String, caller: String },
+    #[error("too many sign-ins at once")]
+    Busy,
     #[error("the deploy token may not pull")]
     NoPullScope { token: String },
 }

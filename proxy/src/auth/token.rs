@@ -19,6 +19,8 @@ use super::{Caller, Identity, OwnKey, Refusal, random_hex};
 pub const SERVICE: &str = "dependency_proxy";
 /// How far the clocks of replicas may be apart.
 const LEEWAY: Duration = Duration::from_secs(60);
+/// Memory for tokens that were verified.
+const VERIFIED_BYTES: u64 = 16 * 1024 * 1024;
 /// More scopes than any client asks for at once.
 const MAX_SCOPES: usize = 64;
 
@@ -85,7 +87,11 @@ impl Signer {
                 .into_iter()
                 .map(|(kid, key)| (kid.to_owned(), DecodingKey::from_secret(key)))
                 .collect(),
-            verified: Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(3600)).build(),
+            verified: Cache::builder()
+                .weigher(|_, issued: &Arc<Issued>| issued.weight())
+                .max_capacity(VERIFIED_BYTES)
+                .time_to_live(Duration::from_secs(3600))
+                .build(),
         }
     }
 
@@ -172,6 +178,12 @@ impl Signer {
 }
 
 impl Issued {
+    /// Roughly the bytes it takes in memory.
+    fn weight(&self) -> u32 {
+        let names: usize = self.repositories.iter().map(|name| name.len() + 32).sum();
+        u32::try_from(names + 256).unwrap_or(u32::MAX)
+    }
+
     fn read(claims: Claims) -> Option<Self> {
         let of = if claims.deploy_token { Identity::DeployToken } else { Identity::User };
         let pulls = |access: &Access| {

@@ -18,8 +18,6 @@ use crate::upstream::{Class, Client, ManifestHead, Patience, Reason};
 const SUSPECT_BUDGET: Duration = Duration::from_millis(5);
 /// How often a request begins anew because somebody else's account was refused.
 const TAKEOVERS: usize = 3;
-/// A check that found nothing new is written to the store at most this often.
-const CHECKED_AT_PRECISION: Duration = Duration::from_secs(60);
 
 /// A manifest to answer with.
 #[derive(Clone, Debug)]
@@ -53,6 +51,8 @@ pub(super) struct Fetched {
 /// A cached tag whose bytes are there and whose holder has the right to them.
 struct Copy {
     record: Arc<TagRecord>,
+    /// As it was proven with the bytes; the record's is what a HEAD said.
+    media_type: String,
     bytes: Bytes,
 }
 
@@ -95,10 +95,12 @@ impl Cache {
         if let Ok(walked) = tokio::time::timeout(budget, walk).await {
             return walked.unwrap_or_else(|_| Err(internal()));
         }
-        for (source, _) in &copies {
-            self.client(pull, source).is_slow();
+        // The first one is asked first: what comes after it may never have been asked.
+        if let Some((first, _)) = copies.first() {
+            self.client(pull, first).is_slow();
         }
-        let (source, copy) = copies.into_iter().next().ok_or_else(internal)?;
+        let newest = copies.into_iter().max_by_key(|(_, copy)| copy.record.checked_at);
+        let (source, copy) = newest.ok_or_else(internal)?;
         let name = &source.upstream.id.name;
         let warning = format!("{name} has not answered yet; this copy could not be checked");
         Ok(copy.serve(Outcome::Stale, Some(warning)))
@@ -108,9 +110,10 @@ impl Cache {
     /// be a digest that somebody else's upstream delivered.
     async fn copy(&self, holder: &Holder, tag: &Tag) -> Option<Copy> {
         let record = self.or_empty("tag", self.store.tag(holder, tag).await)?;
-        self.or_empty("link", self.store.link(&record.digest, holder).await)?;
+        let kept_type = self.or_empty("link", self.store.link(&record.digest, holder).await)?;
         let bytes = self.bytes(&record.digest).await?;
-        Some(Copy { record, bytes })
+        let media_type = known_type(&kept_type, &bytes)?;
+        Some(Copy { record, media_type, bytes })
     }
 
     /// Asks the upstreams in order what a tag is now.
@@ -184,8 +187,8 @@ impl Cache {
         if let (Some(digest), Some(media_type), Some(size)) =
             (head.digest, head.media_type.clone(), head.size)
         {
-            let record = TagRecord { digest, media_type, size, checked_at: self.clock.now() };
-            self.or_empty("tag", self.store.put_tag(holder, tag, record, true).await);
+            let record = TagRecord::new(digest, media_type, size, self.clock.now());
+            self.or_empty("tag", self.store.put_tag(holder, tag, record).await);
         }
     }
 
@@ -215,9 +218,8 @@ impl Cache {
         let digest = head.digest?;
         let now = self.clock.now();
         if let Some(copy) = copy.filter(|copy| copy.record.digest == digest) {
-            let durable = crate::clock::since(now, copy.record.checked_at) >= CHECKED_AT_PRECISION;
             let renewed = TagRecord { checked_at: now, ..(*copy.record).clone() };
-            self.or_empty("tag", self.store.put_tag(holder, tag, renewed, durable).await);
+            self.or_empty("tag", self.store.put_tag(holder, tag, renewed).await);
             return Some(copy.serve(Outcome::Revalidated, None));
         }
         // Upstream just answered 2xx with this digest to this group's credentials; if it delivered the bytes once,
@@ -338,13 +340,9 @@ impl Cache {
         if fetched.holder != *holder {
             self.link(holder, &fetched).await;
         }
-        let record = TagRecord {
-            digest: fetched.digest,
-            media_type: fetched.media_type.clone(),
-            size: fetched.bytes.len() as u64,
-            checked_at: self.clock.now(),
-        };
-        self.or_empty("tag", self.store.put_tag(holder, tag, record, true).await);
+        let (media_type, size) = (fetched.media_type.clone(), fetched.bytes.len() as u64);
+        let record = TagRecord::new(fetched.digest, media_type, size, self.clock.now());
+        self.or_empty("tag", self.store.put_tag(holder, tag, record).await);
         fetched.into_manifest(Outcome::Miss)
     }
 
@@ -381,7 +379,7 @@ impl Copy {
     fn serve(&self, outcome: Outcome, warning: Option<String>) -> Manifest {
         Manifest {
             digest: Some(self.record.digest),
-            media_type: self.record.media_type.clone(),
+            media_type: self.media_type.clone(),
             size: Some(self.bytes.len() as u64),
             bytes: Some(self.bytes.clone()),
             outcome,
@@ -433,11 +431,11 @@ async fn fetching(
 
 /// Upstream's HEAD, passed on: nothing of it is proven, and nothing of it is kept.
 fn unproven(head: ManifestHead) -> Manifest {
-    let media_type = head.media_type.unwrap_or_default();
+    let media_type = head.media_type.as_deref().map(oci::media::essence).unwrap_or_default();
     Manifest {
         digest: head.digest,
         media_type,
-        size: head.size,
+        size: head.size.filter(|size| *size > 0),
         bytes: None,
         outcome: Outcome::Miss,
         warning: None,
