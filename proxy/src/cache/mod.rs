@@ -6,6 +6,7 @@ mod flight;
 mod fresh;
 mod list;
 mod manifest;
+mod tag;
 
 use std::sync::Arc;
 
