@@ -82,6 +82,7 @@ pub struct Running {
     admin: Arc<Admin>,
     linger: Duration,
     live: watch::Receiver<Live>,
+    cache: Arc<Cache>,
     stop: CancellationToken,
     abort: CancellationToken,
     serving: JoinHandle<()>,
@@ -161,7 +162,7 @@ impl Running {
         });
 
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        let api = Arc::new(Api { live: live.clone(), cache, metrics, clock, listen: address });
+        let api = Arc::new(Api { live: live.clone(), cache: cache.clone(), metrics, clock, listen: address });
         let serving =
             tokio::spawn(serve::serve(listener, stop.clone(), abort.clone(), move |peer, request| {
                 handle(api.clone(), peer, request)
@@ -178,6 +179,7 @@ impl Running {
             admin,
             linger: settings.linger,
             live,
+            cache,
             stop,
             abort,
             serving,
@@ -216,7 +218,12 @@ impl Running {
         tokio::time::sleep(self.linger).await;
         self.stop.cancel();
         let drain = self.live.borrow().config.instance.drain;
-        if tokio::time::timeout(drain, &mut self.serving).await.is_err() {
+        let ended = async {
+            (&mut self.serving).await.ok();
+            // What is downloaded is kept: the clients of the next start are glad of it.
+            self.cache.idle().await;
+        };
+        if tokio::time::timeout(drain, ended).await.is_err() {
             tracing::warn!(seconds = drain.as_secs(), "transfers that still run are cut");
             self.abort();
         }

@@ -58,7 +58,7 @@ impl Cache {
             }
         }
         let mut attempts = Vec::new();
-        for (source, allowed) in pull.sources() {
+        for (source, allowed) in self.likely_first(pull) {
             let asked = match allowed {
                 Ok(()) => self.ask_blob(pull, source, digest, wanted).await.map_err(Failure::Upstream),
                 Err(failure) => Err(failure),
@@ -136,6 +136,12 @@ impl Cache {
         wanted: Wanted,
     ) -> Result<Option<Blob>, Reason> {
         let running = self.fills.running(&(*digest, holder.origin.clone()), holder);
+        // A download that ended since this request looked into the store has left everything there.
+        if running.is_none()
+            && let Some(blob) = self.kept(digest, holder).await
+        {
+            return Ok(Some(blob));
+        }
         if wanted == Wanted::Bytes && matches!(running, Some((_, true))) {
             return Ok(None);
         }

@@ -16,6 +16,8 @@ use crate::upstream::{Class, Client, ManifestHead, Patience, Reason};
 /// How long a cached answer waits for an upstream that failed or was slow a moment ago: enough for a healthy one
 /// nearby to show that it is back.
 const SUSPECT_BUDGET: Duration = Duration::from_millis(5);
+/// How often a request begins anew because somebody else's account was refused.
+const TAKEOVERS: usize = 3;
 /// A check that found nothing new is written to the store at most this often.
 const CHECKED_AT_PRECISION: Duration = Duration::from_secs(60);
 
@@ -76,6 +78,7 @@ impl Cache {
         for source in pull.allowed() {
             let Some(copy) = self.copy(&pull.holder(source), tag).await else { continue };
             if Validity::of(&pull.target, &source.upstream).covers(copy.record.checked_at, self.clock.now()) {
+                self.came_from(pull, source);
                 return Ok(copy.serve(Outcome::Hit, None));
             }
             copies.push((source, copy));
@@ -119,7 +122,10 @@ impl Cache {
                 Err(failure) => Err(failure),
             };
             match checked {
-                Ok(found) => return Ok(found),
+                Ok(found) => {
+                    self.came_from(pull, source);
+                    return Ok(found);
+                }
                 Err(failure) => attempts.push(Attempt::new(source, failure)),
             }
         }
@@ -140,6 +146,9 @@ impl Cache {
         let patience = if copy.is_some() { Patience::Cached } else { Patience::Cold };
         let head = match self.head(&client, &holder, by_tag(tag), patience).await {
             Ok(head) => head,
+            Err(Reason::NoHead) if wanted == Wanted::Bytes => {
+                ManifestHead { digest: None, media_type: None, size: None }
+            }
             Err(reason) => return fall_back(source, copy, reason),
         };
         if let Some(found) = self.known(&holder, tag, copy.as_ref(), &head).await {
@@ -232,13 +241,16 @@ impl Cache {
             }
         }
         let mut attempts = Vec::new();
-        for (source, allowed) in pull.sources() {
+        for (source, allowed) in self.likely_first(pull) {
             let asked = match allowed {
                 Ok(()) => self.ask_digest(pull, source, digest, wanted).await.map_err(Failure::Upstream),
                 Err(failure) => Err(failure),
             };
             match asked {
-                Ok(found) => return Ok(found),
+                Ok(found) => {
+                    self.came_from(pull, source);
+                    return Ok(found);
+                }
                 Err(failure) => attempts.push(Attempt::new(source, failure)),
             }
         }
@@ -247,7 +259,7 @@ impl Cache {
 
     /// Asks one upstream for a manifest to which there is no right yet.
     async fn ask_digest(
-        &self,
+        self: &Arc<Self>,
         pull: &Pull,
         source: &Source,
         digest: &Digest,
@@ -256,6 +268,13 @@ impl Cache {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
         let delivered = self.or_empty("links", self.store.delivered(digest, &holder.origin).await);
+        // A fetch that ended since this request looked has left the right there.
+        if delivered.is_some()
+            && let Some(media_type) = self.or_empty("link", self.store.link(digest, &holder).await)
+            && let Some(found) = self.held(digest, &media_type).await
+        {
+            return Ok(found);
+        }
         if wanted == Wanted::Head || delivered.is_some() {
             let head = self.head(&client, &holder, Reference::Digest(*digest), Patience::Cold).await?;
             if let Some(media_type) = delivered
@@ -279,7 +298,7 @@ impl Cache {
 
     /// Fetches a manifest, proves it and keeps it; once for all who ask an origin for it at a time.
     async fn fetch(
-        &self,
+        self: &Arc<Self>,
         client: &Arc<Client>,
         holder: &Holder,
         reference: Reference,
@@ -289,21 +308,20 @@ impl Cache {
             Reference::Digest(digest) => FetchKey::Digest(holder.origin.clone(), *digest),
             Reference::Tag(tag) => FetchKey::Tag(holder.clone(), tag.clone()),
         };
-        let (client, holder, store) = (client.clone(), holder.clone(), self.store.clone());
-        let manifests = self.manifests.clone();
-        let work = || async move {
-            let body = client
-                .manifest(&holder.repository, &reference, patience)
-                .await
-                .map_err(|error| error.reason)?;
-            let fetched = prove(holder, &reference, body)?;
-            manifests.insert(fetched.digest, fetched.bytes.clone());
-            if let Err(error) = keep(&store, &fetched).await {
-                tracing::warn!(%error, digest = %fetched.digest, "the manifest is passed on but could not be kept");
+        let mut failure = aborted();
+        for _ in 0..TAKEOVERS {
+            let work = fetching(self.clone(), client.clone(), holder.clone(), reference.clone(), patience);
+            match self.fetches.join(key.clone(), || work).await {
+                Some(Ok(fetched)) => return Ok(fetched),
+                // What upstream refused to another account it may give to this one.
+                Some(Err((whose, reason))) if whose != *holder && reason.class() != Class::Outage => {
+                    failure = reason
+                }
+                Some(Err((_, reason))) => return Err(reason),
+                None => {}
             }
-            Ok(fetched)
-        };
-        self.fetches.join(key, work).await.unwrap_or_else(|| Err(aborted()))
+        }
+        Err(failure)
     }
 
     async fn link(&self, holder: &Holder, fetched: &Fetched) {
@@ -386,6 +404,24 @@ impl Fetched {
     }
 }
 
+/// One GET of a manifest; whose account failed, if it does.
+async fn fetching(
+    cache: Arc<Cache>,
+    client: Arc<Client>,
+    holder: Holder,
+    reference: Reference,
+    patience: Patience,
+) -> Result<Fetched, (Holder, Reason)> {
+    let body = client.manifest(&holder.repository, &reference, patience).await;
+    let proven = body.map_err(|error| error.reason).and_then(|body| prove(&holder, &reference, body));
+    let fetched = proven.map_err(|reason| (holder, reason))?;
+    cache.manifests.insert(fetched.digest, fetched.bytes.clone());
+    if let Err(error) = keep(&cache.store, &fetched).await {
+        tracing::warn!(%error, digest = %fetched.digest, "the manifest is passed on but could not be kept");
+    }
+    Ok(fetched)
+}
+
 /// Upstream's HEAD, passed on: nothing of it is proven, and nothing of it is kept.
 fn unproven(head: ManifestHead) -> Manifest {
     let media_type = head.media_type.unwrap_or_default();
@@ -401,7 +437,7 @@ fn unproven(head: ManifestHead) -> Manifest {
 
 /// Checks digest and shape of what came.
 fn prove(
-    holder: Holder,
+    holder: &Holder,
     reference: &Reference,
     body: crate::upstream::ManifestBody,
 ) -> Result<Fetched, Reason> {
@@ -418,7 +454,7 @@ fn prove(
     };
     let checked = oci::Manifest::check(&body.bytes, body.content_type.as_deref())
         .map_err(|e| Reason::Wrong(e.to_string()))?;
-    Ok(Fetched { holder, digest, media_type: checked.media_type, bytes: body.bytes })
+    Ok(Fetched { holder: holder.clone(), digest, media_type: checked.media_type, bytes: body.bytes })
 }
 
 /// The bytes first, then the right to them.

@@ -10,9 +10,9 @@ mod manifest;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use config::{Config, Refusal};
+use config::{Config, ObjectId, Refusal};
 use moka::sync::Cache as Memory;
-use oci::{Digest, Reference, Tag};
+use oci::{Digest, Name, Reference, Tag};
 
 pub use blob::{Blob, Body};
 pub use fill::{Place, Reader};
@@ -36,9 +36,11 @@ pub struct Cache {
     /// HEADs of tags in flight.
     heads: flight::Flight<(Holder, Reference), Result<ManifestHead, Reason>>,
     /// GETs of manifests in flight, by who delivers them.
-    fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, Reason>>,
+    fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, (Holder, Reason)>>,
     fills: Arc<fill::Fills>,
     manifests: Memory<Digest, Bytes>,
+    /// Of images in virtual registries: the upstream that served a manifest last. Its parts are asked of it first.
+    origins: Memory<(ObjectId, Name), ObjectId>,
     clock: Clock,
 }
 
@@ -102,12 +104,36 @@ impl Cache {
             heads: flight::Flight::default(),
             fetches: flight::Flight::default(),
             manifests,
+            origins: Memory::builder().max_capacity(10_000).build(),
             clock,
         })
     }
 
+    /// Waits until nothing is being downloaded or put away.
+    pub async fn idle(&self) {
+        self.fills.idle().await;
+    }
+
     fn client(&self, pull: &Pull, source: &Source) -> Arc<Client> {
         self.upstreams.client(&source.upstream, &pull.config)
+    }
+
+    /// Takes note of which upstream served an image.
+    fn came_from(&self, pull: &Pull, source: &Source) {
+        if pull.target.sources.len() > 1 {
+            self.origins.insert(pull.image_key(), source.upstream.id.clone());
+        }
+    }
+
+    /// The sources, that one first which served the image's manifest: what a digest names is the same everywhere.
+    fn likely_first<'p>(&self, pull: &'p Pull) -> Vec<(&'p Source, Result<(), Failure>)> {
+        let mut sources: Vec<_> = pull.sources().collect();
+        if sources.len() > 1
+            && let Some(upstream) = self.origins.get(&pull.image_key())
+        {
+            sources.sort_by_key(|(source, _)| source.upstream.id != upstream);
+        }
+        sources
     }
 
     /// What the store says; where it fails, what it would say if it were empty.
@@ -134,6 +160,10 @@ impl Pull {
 
     fn allowed(&self) -> impl Iterator<Item = &Source> {
         self.sources().filter_map(|(source, allowed)| allowed.is_ok().then_some(source))
+    }
+
+    fn image_key(&self) -> (ObjectId, Name) {
+        (self.target.group.id.clone(), self.target.image.clone())
     }
 
     fn holder(&self, source: &Source) -> Holder {

@@ -141,6 +141,10 @@ impl Problem {
         if let Some(attempt) = of(Class::Outage) {
             return Self::outage(attempt, context);
         }
+        if attempts.iter().any(|a| matches!(a.failure, Failure::Upstream(Reason::NoHead))) {
+            let sentence = "The upstream registry answers no HEAD requests; send a GET.".to_owned();
+            return Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", sentence);
+        }
         if let Some(attempt) = of(Class::Wrong) {
             let sentence = format!("{}: {}. Nothing of it was kept.", attempt.upstream, attempt.failure);
             return Self::new(StatusCode::BAD_GATEWAY, "UNKNOWN", sentence);
@@ -173,9 +177,10 @@ impl Problem {
 
     fn not_found(error: &Error, context: &Context<'_>) -> Self {
         let image = context.image;
-        let short = !image.contains('/');
+        let name = image.split([':', '@']).next().unwrap_or(image);
+        let short = !name.contains('/');
         let hint =
-            if short { format!(" On Docker Hub, did you mean library/{image}?") } else { String::new() };
+            if short { format!(" On Docker Hub, did you mean library/{name}?") } else { String::new() };
         let sentence = format!("{image} was not found. {error}.{hint}");
         Self { code: "MANIFEST_UNKNOWN", ..Self::name_unknown(&sentence) }
     }

@@ -1,6 +1,6 @@
 //! `Range` on blobs (RFC 9110 §14).
 
-use http_range_header::{SyntacticallyCorrectRange, parse_range_header};
+use http_range_header::{EndPosition, StartPosition, parse_range_header};
 
 /// What a `Range` header asks of a body of known length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +21,16 @@ pub(super) fn slice(header: Option<&str>, size: u64) -> Slice {
         return Slice::Whole;
     }
     let Ok(parsed) = parse_range_header(header) else { return Slice::Unsatisfiable };
-    let [SyntacticallyCorrectRange { .. }] = parsed.ranges.as_slice() else { return Slice::Whole };
-    match parsed.validate(size).ok().and_then(|ranges| ranges.into_iter().next()) {
-        Some(range) => Slice::Part(*range.start(), range.end() + 1),
-        None => Slice::Unsatisfiable,
-    }
+    let [range] = parsed.ranges.as_slice() else { return Slice::Whole };
+    // A suffix longer than the body is the whole body, and so is an end beyond it (RFC 9110 §14.1.2).
+    let (start, last) = match (range.start, range.end) {
+        (StartPosition::Index(start), EndPosition::Index(last)) => (start, last),
+        (StartPosition::Index(start), EndPosition::LastByte) => (start, u64::MAX),
+        (StartPosition::FromLast(0), _) => return Slice::Unsatisfiable,
+        (StartPosition::FromLast(length), _) => (size.saturating_sub(length), u64::MAX),
+    };
+    let end = last.saturating_add(1).min(size);
+    if start < end { Slice::Part(start, end) } else { Slice::Unsatisfiable }
 }
 
 #[cfg(test)]
@@ -40,6 +45,7 @@ mod tests {
         assert_eq!(slice(Some("bytes=5-"), 10), Slice::Part(5, 10));
         assert_eq!(slice(Some("bytes=-3"), 10), Slice::Part(7, 10));
         assert_eq!(slice(Some("bytes=0-99"), 10), Slice::Part(0, 10));
+        assert_eq!(slice(Some("bytes=-99"), 10), Slice::Part(0, 10));
         assert_eq!(slice(Some("items=0-4"), 10), Slice::Whole);
         assert_eq!(slice(Some("bytes=0-1,4-5"), 10), Slice::Whole);
     }

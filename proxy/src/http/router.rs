@@ -118,10 +118,10 @@ async fn image(
     let pull = crate::cache::Pull { config: live.config.clone(), target: Arc::new(target) };
     let asking = pull::Asking { api, head, name: &name, pull, is_mirror, ns };
     match asked {
-        Asked::Manifest(reference) => asking.manifest(&reference, note).await,
-        Asked::Blob(digest) => asking.blob(&digest, note).await,
-        Asked::Tags => asking.tags(note).await,
-        Asked::Referrers(digest) => asking.referrers(&digest, note).await,
+        Asked::Manifest(reference) => Box::pin(asking.manifest(&reference, note)).await,
+        Asked::Blob(digest) => Box::pin(asking.blob(&digest, note)).await,
+        Asked::Tags => Box::pin(asking.tags(note)).await,
+        Asked::Referrers(digest) => Box::pin(asking.referrers(&digest, note)).await,
     }
 }
 

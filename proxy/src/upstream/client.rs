@@ -446,6 +446,7 @@ impl Client {
             404 | 410 => Err(Reason::NotFound),
             status @ (401 | 403) => Err(Reason::Denied(status)),
             429 => Err(self.too_many(ask, response.headers())),
+            405 | 501 if ask.method == Method::HEAD => Err(Reason::NoHead),
             500..=599 => {
                 self.health.failed(retry_after(response.headers(), &self.clock));
                 Err(Reason::Status(status.as_u16()))
@@ -503,8 +504,10 @@ impl Client {
                 self.health.succeeded();
                 self.metrics.upstream_up.get_or_create(&self.labels()).set(1);
             }
-            Err(Reason::Unreachable(_) | Reason::Timeout(_) | Reason::TokenService(_)) => {
-                self.health.failed(None);
+            Err(reason @ (Reason::Unreachable(_) | Reason::Timeout(_) | Reason::TokenService(_))) => {
+                // Whoever asks next would wait as long again: that is worth a longer rest.
+                let rest = if let Reason::Timeout(waited) = reason { Some(*waited) } else { None };
+                self.health.failed(rest);
                 self.metrics.upstream_up.get_or_create(&self.labels()).set(0);
             }
             Err(Reason::Status(_)) => {

@@ -50,6 +50,9 @@ pub enum Reason {
     ForbiddenAddress(String),
     #[error("a wrong answer: {0}")]
     Wrong(String),
+    /// It does not answer HEAD requests.
+    #[error("it does not answer HEAD requests")]
+    NoHead,
     /// As many requests or checks at once as `rateLimit` allows.
     #[error("spec.rateLimit is reached")]
     Busy,
@@ -74,7 +77,7 @@ impl Reason {
         match self {
             Self::NotFound => Class::Missing,
             Self::Denied(_) | Self::CredentialsRejected => Class::Refused,
-            Self::Wrong(_) | Self::ForbiddenAddress(_) => Class::Wrong,
+            Self::Wrong(_) | Self::ForbiddenAddress(_) | Self::NoHead => Class::Wrong,
             Self::QuotaUsedUp { .. }
             | Self::TooManyRequests
             | Self::Status(_)
@@ -97,7 +100,6 @@ impl Reason {
                 | Self::Timeout(_)
                 | Self::Broken(_)
                 | Self::TokenService(_)
-                | Self::Resting(_)
         )
     }
 }

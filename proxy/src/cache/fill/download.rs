@@ -91,6 +91,7 @@ impl Download<'_> {
     /// Downloads what is missing with one account, trying again as long as bytes come.
     async fn with(&mut self, client: &Client, holder: &Holder) -> Result<(), Reason> {
         let mut waits = tries();
+        let mut failure = None;
         loop {
             let before = self.bytes();
             let reason = match client.blob(&holder.repository, &self.fill.digest, before).await {
@@ -101,7 +102,8 @@ impl Download<'_> {
                 Err(error) => error.reason,
             };
             if !reason.is_transient() {
-                return Err(reason);
+                // That it rests now is because it failed before.
+                return Err(failure.filter(|_| matches!(reason, Reason::Resting(_))).unwrap_or(reason));
             }
             if self.bytes() > before {
                 waits = tries();
@@ -109,6 +111,7 @@ impl Download<'_> {
             let Some(wait) = waits.next() else { return Err(reason) };
             let (digest, at) = (&self.fill.digest, self.bytes());
             tracing::info!(%digest, %reason, at, "the download broke off; going on from there");
+            failure = Some(reason);
             tokio::time::sleep(wait).await;
         }
     }

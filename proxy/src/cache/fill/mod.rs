@@ -18,6 +18,7 @@ use oci::Digest;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub use reader::Reader;
 use window::{Cursor, Window};
@@ -45,6 +46,8 @@ pub(super) struct Fill {
     file: OnceLock<Arc<File>>,
     /// What did not fit into the folder, as it passes through.
     window: Arc<Window>,
+    /// It is out of the map.
+    put_away: CancellationToken,
     metrics: Metrics,
 }
 
@@ -87,6 +90,14 @@ impl Fills {
         Arc::new(Self { running: Mutex::default(), store, metrics })
     }
 
+    /// Waits until nothing is being downloaded or put away.
+    pub(super) async fn idle(&self) {
+        loop {
+            let Some(fill) = self.running.lock().values().next().cloned() else { return };
+            fill.put_away.cancelled().await;
+        }
+    }
+
     /// The fill in progress, and whether this holder has shown its right to it already.
     pub(super) fn running(&self, key: &FillKey, holder: &Holder) -> Option<(Arc<Fill>, bool)> {
         let fill = self.running.lock().get(key).cloned()?;
@@ -112,6 +123,7 @@ impl Fills {
             waiters: Mutex::new(vec![(holder, client)]),
             file: OnceLock::new(),
             window: Arc::default(),
+            put_away: CancellationToken::new(),
             metrics: self.metrics.clone(),
         });
         running.insert(key.clone(), fill.clone());
@@ -133,6 +145,7 @@ impl Drop for Landing {
     fn drop(&mut self) {
         self.fills.running.lock().remove(&self.key);
         self.fills.metrics.fills_in_flight.dec();
+        self.fill.put_away.cancel();
     }
 }
 
