@@ -104,6 +104,8 @@ async fn a_redirect_to_another_port_of_the_same_host_drops_the_credentials() {
     let neighbour = Upstream::start().await;
     neighbour.image("library/a", "1", &[noise(1, 1000)]);
     let proxy = with_credentials(&upstream).await;
+    // Now it knows that upstream wants credentials, and sends them at once.
+    proxy.client().manifest("library/a", "1").await.bytes();
     let target = format!("{}v2/library/a/blobs/{}", neighbour.url(), image.layers[0]);
     upstream.on("/blobs/").fault(Fault::Redirect(target));
     assert_eq!(proxy.client().blob("library/a", image.layers[0]).await.bytes(), &noise(1, 1000));
