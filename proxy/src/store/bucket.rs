@@ -36,11 +36,13 @@ pub(super) fn connect(s3: &S3) -> object_store::Result<Arc<dyn ObjectStore>> {
     }
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(&s3.bucket)
-        .with_region(s3.region.as_deref().unwrap_or("us-east-1"))
         .with_virtual_hosted_style_request(!s3.path_style)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_client_options(client)
         .with_retry(retry());
+    if let Some(region) = &s3.region {
+        builder = builder.with_region(region);
+    }
     if let Some(endpoint) = &s3.endpoint {
         builder = builder
             .with_endpoint(endpoint.as_str().trim_end_matches('/'))

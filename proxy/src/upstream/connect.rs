@@ -42,6 +42,9 @@ impl Connector {
     pub(super) fn new(upstream: &Upstream, allowed: &[IpNet]) -> Result<Self, Reason> {
         let guard = Guard::new(allowed);
         let mut builder = reqwest::Client::builder()
+            // object_store turns reqwest's HTTP/2 on for the whole program; blobs are long single streams, and its
+            // flow control and its floods (RUSTSEC-2026-0258) are not to be ours.
+            .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .dns_resolver(Arc::new(Resolver(guard.clone())))
             .connect_timeout(CONNECT)
