@@ -3,6 +3,7 @@
 //! Blobs are read from the local folder first, then from the object store where there is one. Records are small
 //! objects; each can be lost without harm: a cache forgets, it never lies.
 
+mod asking;
 mod folder;
 mod key;
 mod object;
@@ -26,6 +27,8 @@ pub use key::{Holder, Key};
 pub use read::read_file;
 pub use record::TagRecord;
 
+use asking::Asking;
+
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -39,6 +42,10 @@ pub enum Error {
     Objects(Arc<object_store::Error>),
     #[error("the local folder failed: {0}")]
     Folder(Arc<std::io::Error>),
+    #[error("the store gave no answer in {} s", .0.as_secs())]
+    Timeout(Duration),
+    #[error("the store failed a moment ago")]
+    Resting,
 }
 
 impl From<std::io::Error> for Error {
@@ -71,6 +78,7 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     /// Whether `objects` holds blobs beside the local folder.
     shared: bool,
+    asking: Asking,
     links: Memory<(Digest, Holder), Arc<str>>,
     tags: Memory<(Holder, Tag), Arc<TagRecord>>,
     metrics: Metrics,
@@ -131,6 +139,7 @@ impl Store {
             folder,
             objects,
             shared,
+            asking: Asking::new(shared, metrics.clone(), clock.clone()),
             links: memory(),
             tags,
             metrics,
@@ -185,10 +194,8 @@ impl Store {
     /// When the store cannot be read.
     pub async fn delivered(&self, digest: &Digest, origin: &str) -> Result<Option<Arc<str>>, Error> {
         let prefix = Key::Links(digest, origin).path(&self.instance);
-        let started = Instant::now();
-        let first = self.objects.list(Some(&prefix)).next().await;
-        self.metrics.store_operation("list", matches!(first, Some(Err(_))), started.elapsed());
-        let Some(link) = first.transpose().map_err(objects)? else { return Ok(None) };
+        let first = async { self.objects.list(Some(&prefix)).next().await.transpose().map_err(objects) };
+        let Some(link) = self.asking.ask("list", first).await? else { return Ok(None) };
         let got = self.get(&link.location, GetOptions::default()).await?;
         Ok(got.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into()))
     }
@@ -238,11 +245,10 @@ impl Store {
             return Ok(None);
         }
         let options = GetOptions { head: true, ..GetOptions::default() };
-        let started = Instant::now();
-        let got = self.objects.get_opts(&Key::Blob(digest).path(&self.instance), options).await;
-        let found = absent_is_none(got);
-        self.metrics.store_operation("head", found.is_err(), started.elapsed());
-        Ok(found?.map(|result| Blob::Remote { size: result.meta.size }))
+        let path = Key::Blob(digest).path(&self.instance);
+        let found = async { absent_is_none(self.objects.get_opts(&path, options).await) };
+        let found = self.asking.ask("head", found).await?;
+        Ok(found.map(|result| Blob::Remote { size: result.meta.size }))
     }
 
     /// Reads a whole small blob, such as a manifest.
@@ -270,10 +276,9 @@ impl Store {
         range: std::ops::Range<u64>,
     ) -> Result<futures_util::stream::BoxStream<'static, object_store::Result<Bytes>>, Error> {
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        let started = Instant::now();
-        let got = self.objects.get_opts(&Key::Blob(digest).path(&self.instance), options).await;
-        self.metrics.store_operation("get", got.is_err(), started.elapsed());
-        Ok(got.map_err(objects)?.into_stream())
+        let path = Key::Blob(digest).path(&self.instance);
+        let got = async { self.objects.get_opts(&path, options).await.map_err(objects) };
+        Ok(self.asking.ask("get", got).await?.into_stream())
     }
 
     /// Keeps proven bytes under their digest: in the shared store if there is one, and in the local folder.
@@ -308,11 +313,10 @@ impl Store {
     }
 
     async fn upload(&self, spool: &Spool, digest: &Digest) -> Result<(), Error> {
-        let started = Instant::now();
         let path = Key::Blob(digest).path(&self.instance);
-        let uploaded = object::upload(self.objects.as_ref(), &path, spool.reader()).await;
-        self.metrics.store_operation("put", uploaded.is_err(), started.elapsed());
-        uploaded
+        let file = spool.reader();
+        let size = file.metadata()?.len();
+        self.asking.send(size, "put", object::upload(self.objects.as_ref(), &path, file)).await
     }
 
     async fn read(&self, key: &Key<'_>) -> Result<Option<(Bytes, jiff::Timestamp)>, Error> {
@@ -324,7 +328,6 @@ impl Store {
         path: &object_store::path::Path,
         options: GetOptions,
     ) -> Result<Option<(Bytes, jiff::Timestamp)>, Error> {
-        let started = Instant::now();
         let read = async {
             let Some(result) = absent_is_none(self.objects.get_opts(path, options).await)? else {
                 return Ok(None);
@@ -332,17 +335,14 @@ impl Store {
             let modified =
                 jiff::Timestamp::from_second(result.meta.last_modified.timestamp()).unwrap_or_default();
             Ok(Some((result.bytes().await.map_err(objects)?, modified)))
-        }
-        .await;
-        self.metrics.store_operation("get", read.is_err(), started.elapsed());
-        read
+        };
+        self.asking.ask("get", read).await
     }
 
     async fn write(&self, key: &Key<'_>, bytes: Bytes) -> Result<(), Error> {
-        let started = Instant::now();
-        let put = self.objects.put(&key.path(&self.instance), PutPayload::from_bytes(bytes)).await;
-        self.metrics.store_operation("put", put.is_err(), started.elapsed());
-        put.map(drop).map_err(objects)
+        let (path, size) = (key.path(&self.instance), bytes.len() as u64);
+        let put = async { self.objects.put(&path, PutPayload::from_bytes(bytes)).await.map_err(objects) };
+        self.asking.send(size, "put", put).await.map(drop)
     }
 }
 
