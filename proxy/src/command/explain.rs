@@ -73,11 +73,11 @@ async fn steps(config: &Config, explain: &Explain) -> Result<(), String> {
 }
 
 fn tell_role(config: &Config, lead: &Lead, user: &str) -> Result<(), String> {
-    let caller = caller_named(config, user)
+    let path = if let Lead::Route(route, _) = lead { route.group().path.as_str() } else { "" };
+    let caller = caller_named(config, path, user)
         .ok_or_else(|| format!("There is no user and no deploy token \"{user}\"."))?;
     authorize(config, &caller, lead, Clock::system().now())
         .map_err(|refusal| format!("{user}: {refusal}."))?;
-    let path = if let Lead::Route(route, _) = lead { route.group().path.as_str() } else { "" };
     match role_of(config, path, user) {
         Some(role) => println!("role      {user} is {}", role_name(role)),
         None => println!("role      {user} is a deploy token of the group or a parent"),
