@@ -21,7 +21,7 @@ async fn a_plain_upstream_is_asked_through_http_proxy() {
     client(&proxy).pull("library/a", "1").await;
     let seen = egress.seen();
     assert_eq!(seen.len(), upstream.requests().len(), "every request came that way");
-    let manifest = format!("GET {}v2/library/a/manifests/1", upstream.url());
+    let manifest = format!("HEAD {}v2/library/a/manifests/1", upstream.url());
     assert!(seen.contains(&manifest), "{manifest} is not in {seen:#?}");
 }
 

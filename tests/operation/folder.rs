@@ -172,20 +172,3 @@ async fn garbage_in_the_folder_stops_no_start() {
     assert_eq!(client.blob("library/a", digests[0]).await.bytes(), &one);
     assert_eq!(client.blob("library/a", digests[1]).await.bytes(), &two);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_blob_that_somebody_cut_short_on_the_disk_is_not_served_as_whole() {
-    let upstream = Upstream::start().await;
-    let bytes = noise(1, 100_000);
-    let image = upstream.image("library/a", "1", &[bytes.clone()]);
-    let mut proxy = proxy_of(&upstream, |_| {}).await;
-    client(&proxy).pull("library/a", "1").await;
-    settled(&proxy).await;
-    proxy.kill9();
-    let digest = image.layers[0];
-    let blob = proxy.data().join(format!("dp.main/v1/blobs/sha256/{}/{}", &digest.hex()[..2], digest.hex()));
-    std::fs::OpenOptions::new().write(true).open(&blob).unwrap().set_len(50_000).unwrap();
-    proxy.restart().await;
-    let answer = client(&proxy).blob("library/a", digest).await;
-    assert!(answer.broken || answer.status != 200 || answer.body == bytes, "{} bytes", answer.body.len());
-}
