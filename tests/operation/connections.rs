@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use harness::hostile::{Upstream, noise};
 use harness::proxy::ProxyProcess;
 use harness::pull::raw;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::ground::{client, proxy_of};
@@ -63,4 +63,17 @@ async fn a_client_that_takes_nothing_holds_up_no_other() {
     let _stalled = client.open(http::Method::GET, &path, &[]).await;
     let answer = tokio::time::timeout(Duration::from_secs(10), client.blob("library/a", digest)).await;
     assert!(answer.expect("it does not wait for the other").bytes() == &bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_never_comes_is_given_up() {
+    let upstream = Upstream::start().await;
+    let proxy = proxy_of(&upstream, |_| {}).await;
+    let mut stream = TcpStream::connect(address(&proxy)).await.unwrap();
+    let head = "POST /jwt/auth HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\ngrant_type=";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let ended = tokio::time::timeout(Duration::from_secs(45), stream.read_to_string(&mut answer)).await;
+    ended.expect("it holds its connection for 30 s").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("did not come within 30 s"), "{answer}");
 }
