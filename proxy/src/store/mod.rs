@@ -6,6 +6,7 @@
 mod asking;
 mod folder;
 mod key;
+mod memory;
 mod object;
 mod read;
 mod record;
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use config::{Instance, ObjectId, Storage};
 use futures_util::StreamExt;
-use moka::sync::Cache as Memory;
 use object_store::local::LocalFileSystem;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
 use oci::{Digest, Tag};
@@ -28,12 +28,10 @@ pub use read::read_file;
 pub use record::TagRecord;
 
 use asking::Asking;
+use memory::Memory;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-
-/// How long a record in memory is believed before the store is asked again: other replicas write there too.
-const MEMORY: Duration = Duration::from_secs(60);
 
 /// The store could not do it. Never "not there": that is `None`.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -132,16 +130,14 @@ impl Store {
             }
             Storage::S3(s3) => (object::bucket(s3).map_err(objects)?, true),
         };
-        let memory = || Memory::builder().max_capacity(200_000).time_to_live(MEMORY).build();
-        let tags = Memory::builder().max_capacity(100_000).time_to_live(MEMORY).build();
         Ok(Self {
             instance: instance.id.clone(),
             folder,
             objects,
             shared,
             asking: Asking::new(shared, metrics.clone(), clock.clone()),
-            links: memory(),
-            tags,
+            links: Memory::new(200_000, clock.clone()),
+            tags: Memory::new(100_000, clock.clone()),
             metrics,
             clock,
         })
@@ -166,17 +162,18 @@ impl Store {
     /// When the store cannot be read.
     pub async fn link(&self, digest: &Digest, holder: &Holder) -> Result<Option<Arc<str>>, Error> {
         let key = (*digest, holder.clone());
-        if let Some(media_type) = self.links.get(&key) {
+        if let Some(media_type) = self.links.believed(&key) {
             return Ok(Some(media_type));
         }
-        let Some((bytes, read_at)) = self.read(&Key::Link(digest, holder)).await? else { return Ok(None) };
-        let media_type: Arc<str> = String::from_utf8_lossy(&bytes).into();
-        self.links.insert(key, media_type.clone());
+        let read = self.read(&Key::Link(digest, holder)).await;
         // Its LastModified is the last read; once an hour is exact enough for a cleanup that counts days.
-        if crate::clock::since(self.clock.now(), read_at) > Duration::from_secs(3600) {
-            self.write(&Key::Link(digest, holder), bytes).await.ok();
+        if let Ok(Some((bytes, read_at))) = &read
+            && crate::clock::since(self.clock.now(), *read_at) > Duration::from_secs(3600)
+        {
+            self.write(&Key::Link(digest, holder), bytes.clone()).await.ok();
         }
-        Ok(Some(media_type))
+        let media_type = read.map(|read| read.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into()));
+        self.links.learn(key, media_type)
     }
 
     /// Writes the right to a blob. It holds in memory at once, also where the store fails.
@@ -206,15 +203,12 @@ impl Store {
     /// When the store cannot be read. A record that cannot be understood counts as lost.
     pub async fn tag(&self, holder: &Holder, tag: &Tag) -> Result<Option<Arc<TagRecord>>, Error> {
         let key = (holder.clone(), tag.clone());
-        if let Some(record) = self.tags.get(&key) {
+        if let Some(record) = self.tags.believed(&key) {
             return Ok(Some(record));
         }
-        let Some((bytes, _)) = self.read(&Key::Tag(holder, tag)).await? else { return Ok(None) };
-        let record = serde_json::from_slice::<TagRecord>(&bytes).ok().map(Arc::new);
-        if let Some(record) = &record {
-            self.tags.insert(key, record.clone());
-        }
-        Ok(record)
+        let read = self.read(&Key::Tag(holder, tag)).await;
+        let record = read.map(|read| serde_json::from_slice(&read?.0).ok().map(Arc::new));
+        self.tags.learn(key, record)
     }
 
     /// Writes what a tag is now. `durable: false` keeps it in memory alone: a check that found nothing new.
