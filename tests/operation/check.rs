@@ -86,3 +86,66 @@ async fn documents_that_would_not_be_served_at_all_stop_serve_with_the_same_line
     let said = String::from_utf8_lossy(&served.stderr).into_owned();
     assert!(said.contains(&first), "{first:?} is not in {said}");
 }
+
+#[test]
+fn no_problem_quotes_a_secret() {
+    let text = r#"
+apiVersion: v1
+kind: Secret
+metadata: {name: number, namespace: dp}
+type: kubernetes.io/basic-auth
+stringData: {username: robot, password: 48151623421}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: base64, namespace: dp}
+type: kubernetes.io/basic-auth
+data: {username: cm9ib3Q=, password: "XnotbaseX sixtyfour!"}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: whole, namespace: dp}
+stringData: XwholeX
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: users, namespace: dp}
+stringData: {users: "alice:XplainX\nXjunkX"}
+---
+apiVersion: dependencyproxy.dev/v1alpha1
+kind: DependencyProxy
+metadata: {name: main, namespace: dp}
+spec:
+  externalURL: "http://user:XurlX@127.0.0.1:5000"
+  storage: {s3: {bucket: abc, endpoint: "http://user:XendpointX@s3.example"}}
+  auth: {staticUsersSecretRef: {name: users}}
+---
+apiVersion: dependencyproxy.dev/v1alpha1
+kind: RegistryUpstream
+metadata: {name: upstream, namespace: dp}
+spec: {url: "https://user:XupstreamX@registry.example", credentialsSecretRef: {name: number}}
+---
+{kind: "XbrokenX
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("documents.yaml");
+    std::fs::write(&file, text).unwrap();
+    let output = run(&["check", "-f", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = printed(&output) + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.lines().count() >= 8, "each of them is a problem: {said}");
+    let secrets = [
+        "48151623421",
+        "XnotbaseX",
+        "XwholeX",
+        "XplainX",
+        "XjunkX",
+        "XurlX",
+        "XendpointX",
+        "XupstreamX",
+        "XbrokenX",
+    ];
+    for secret in secrets {
+        assert!(!said.contains(secret), "{secret} is in {said}");
+    }
+}

@@ -112,6 +112,41 @@ async fn a_deploy_token_is_found_in_its_own_group_though_another_has_one_of_the_
     }
 }
 
+#[tokio::test]
+async fn a_rule_of_one_upstream_is_told_and_only_rules_of_all_refuse() {
+    let upstream = Upstream::start().await;
+    let mut documents = documents("http://127.0.0.1:5000", &upstream);
+    documents.upstream("second", &upstream);
+    documents.registry("hub", "team-a", &["upstream", "second"]);
+    let deny = json!([{"name": "no-alpine", "action": "Deny", "repository": "*/alpine"}]);
+    documents.spec("RegistryUpstream", "upstream")["rules"] = deny.clone();
+    let image = "virtual_registries/container/dp.hub/library/alpine:3";
+    let (code, text) = explain(&documents, image, &["--as", "alice"]);
+    assert_eq!(code, Some(0), "{text}");
+    says(&text, "rule", "Rule \"no-alpine\" of upstream upstream refuses this repository.");
+    says(&text, "upstream", "dp/second asks");
+    documents.spec("RegistryUpstream", "second")["rules"] = deny;
+    let (code, text) = explain(&documents, image, &["--as", "alice"]);
+    assert_eq!(code, Some(1), "{text}");
+    says(&text, "refused", "of upstream second refuses");
+}
+
+#[tokio::test]
+async fn a_mirrors_host_and_an_alias_are_followed() {
+    let upstream = Upstream::start().await;
+    let mut documents = documents("http://127.0.0.1:5000", &upstream);
+    let group = json!({"name": "team-a", "namespace": "dp"});
+    let spec = documents.spec("DependencyProxy", "main");
+    spec["mirrors"] = json!([{"host": "hub.example.com", "groupRef": group}]);
+    spec["aliases"] = json!([{"prefix": "harbor/dockerhub", "groupRef": group}]);
+    for image in ["hub.example.com/library/alpine:3", "harbor/dockerhub/library/alpine:3"] {
+        let (code, text) = explain(&documents, image, &["--as", "alice"]);
+        assert_eq!(code, Some(0), "{text}");
+        says(&text, "group", "team-a (dp/team-a)");
+        says(&text, "upstream", "for library/alpine");
+    }
+}
+
 /// A proxy that has pulled `library/a:1`, and its documents.
 async fn warm(edit: impl Fn(&mut Documents)) -> (Upstream, ProxyProcess, Documents) {
     let upstream = Upstream::start().await;

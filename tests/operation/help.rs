@@ -49,3 +49,23 @@ fn an_unknown_flag_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--listen"), "it says what was meant");
 }
+
+#[test]
+fn the_environment_stands_for_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = folder.path().join(format!("{name}.yaml"));
+        let text = format!(
+            "{{apiVersion: dependencyproxy.dev/v1alpha1, kind: DependencyProxyGroup, metadata: {{name: {name}, \
+             namespace: dp}}, spec: {{proxyRef: {{name: main}}, path: {name}}}}}"
+        );
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let mut command = std::process::Command::new(harness::tool::own("dependency-proxy"));
+    let files = [file("one"), file("two")].join(",");
+    let output = command.arg("check").env("DEPENDENCY_PROXY_FILE", files).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("2 groups and 0 virtual registries can be served."), "{said}");
+}

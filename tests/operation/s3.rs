@@ -207,3 +207,21 @@ async fn several_clients_of_a_large_blob_share_one_upload() {
     assert_eq!(proxy.metric("store_operations_total{operation=\"put\"}").await, 2.0);
     assert_eq!(files(&folder.join("dp.main/v1/blobs")).len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_somebody_took_out_of_the_bucket_is_fetched_again() {
+    let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
+    let folder = s3.bucket("blobs");
+    let bytes = noise(1, 100_000);
+    let digest = upstream.blob("library/a", bytes.clone());
+    let first = proxy_of(&upstream, |d| store(d, &s3, S3::SECRET_KEY)).await;
+    client(&first).blob("library/a", digest).await.bytes();
+    settled(&first).await;
+    let object = folder.join("dp.main/v1/blobs").join(sharded(&digest));
+    std::fs::remove_file(&object).unwrap();
+    let second = proxy_of(&upstream, |d| store(d, &s3, S3::SECRET_KEY)).await;
+    assert!(client(&second).blob("library/a", digest).await.bytes() == &bytes);
+    settled(&second).await;
+    assert_eq!(upstream.count(Method::GET, "/blobs/"), 2);
+    assert_eq!(std::fs::read(&object).unwrap(), bytes, "it is there again");
+}

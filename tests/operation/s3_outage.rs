@@ -146,3 +146,21 @@ async fn a_bucket_that_is_away_for_long_does_not_hide_the_local_copies() {
         client.pull("library/a", "1").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_have_their_bytes_while_the_upload_hangs() {
+    let (upstream, s3, proxy) = ground().await;
+    let bytes = noise(1, 20 * MIB);
+    let digest = upstream.blob("library/a", bytes.clone());
+    let client = client(&proxy);
+    s3.pause();
+    let began = std::time::Instant::now();
+    for answer in join_all((0..8).map(|_| client.blob("library/a", digest))).await {
+        assert!(answer.bytes() == &bytes);
+    }
+    assert!(client.blob("library/a", digest).await.bytes() == &bytes);
+    let took = began.elapsed();
+    s3.resume();
+    assert!(took < Duration::from_secs(12), "it took {took:?}");
+    assert_eq!(upstream.count(Method::GET, "/blobs/"), 1);
+}
