@@ -28,7 +28,9 @@ pub fn authorize(config: &Config, caller: &Caller, lead: &Lead, now: Timestamp) 
             if role >= Some(Role::Guest) { Ok(()) } else { Err(no_role()) }
         }
         Identity::DeployToken(name) => {
-            let mut tokens = config.lineage(path).flat_map(|group| deploy_tokens(group, caller)).peekable();
+            // The same credential may be good in another group and have expired in this one.
+            let tokens = config.lineage(path).flat_map(|group| deploy_tokens(group, caller));
+            let mut tokens = tokens.filter(|token| token_is_good(token, now)).peekable();
             if tokens.peek().is_none() {
                 return Err(no_role());
             }
@@ -65,13 +67,14 @@ pub fn role_of(config: &Config, path: &str, user: &str) -> Option<Role> {
         .max()
 }
 
-/// Who a user name belongs to, without a password: for explanations only.
+/// Who a user name belongs to, without a password: for explanations only. Several groups may have a deploy token of
+/// that name: the one of this path is meant, if it has one.
 #[must_use]
-pub fn caller_named(config: &Config, user: &str) -> Option<Caller> {
+pub fn caller_named(config: &Config, path: &str, user: &str) -> Option<Caller> {
     if let Some(fingerprint) = user_fingerprint(config, user) {
         return Some(Caller { identity: Identity::User(user.to_owned()), fingerprint });
     }
-    config.groups.values().find_map(|group| {
+    config.lineage(path).chain(config.groups.values()).find_map(|group| {
         let token = group.deploy_tokens.iter().find(|token| token.username == user)?;
         let identity = Identity::DeployToken(token.name.clone());
         Some(Caller { identity, fingerprint: token.fingerprint.clone() })

@@ -146,8 +146,8 @@ impl Store {
             folder: Arc::new(folder),
             objects: Objects::new(store, metrics.clone()),
             shared,
-            links: Memory::new(200_000),
-            tags: Memory::new(100_000),
+            links: Memory::new(200_000, clock.clone()),
+            tags: Memory::new(100_000, clock.clone()),
             metrics,
             clock,
         })
