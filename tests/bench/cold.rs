@@ -83,29 +83,16 @@ pub(crate) async fn limited() -> Vec<Figure> {
 
 /// Against the competing proxy, as fast as it goes.
 pub(crate) async fn unlimited() -> Figure {
-    let origin = Registry::start().await;
-    let ours = Ours::before(&origin.host()).await;
-    let theirs = Registry::new().as_proxy_of(&origin.url()).started().await;
+    // Not counted: memory that a virtual machine touches for the first time is several times slower, and after this
+    // round all files are written to memory that another one has left.
+    race(true).await;
     let (mut our_times, mut their_times, mut hashing) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..5 {
-        let blob = Blob::random(256 * MIB);
-        let rest = format!("blobs/{}", blob.digest);
-        origin.repository(REPOSITORY).push_blob(&blob).await;
-        let target = ours.target(&ours.group(), &rest).await;
-        let their_target = open_target(&theirs.host(), &rest);
-        for turn in 0..2 {
-            // What the one before has left to be written to the disk is not the next one's burden.
-            rustix::fs::sync();
-            // They take turns in being first, since the second finds upstream's file in the processor's cache.
-            if (round + turn) % 2 == 0 {
-                our_times.push(fetch(&target).await.took);
-            } else {
-                their_times.push(fetch(&their_target).await.took);
-            }
-        }
-        let began = Instant::now();
-        std::hint::black_box(digest(&SHA256, &blob.bytes));
-        hashing.push(began.elapsed());
+    for round in 0..7 {
+        // They take turns in being first: the second finds upstream's file in the processor's cache.
+        let (ours, theirs, hash) = race(round % 2 == 0).await;
+        our_times.push(ours);
+        their_times.push(theirs);
+        hashing.push(hash);
     }
     let ratio = median(&our_times).as_secs_f64() / median(&their_times).as_secs_f64();
     Figure {
@@ -113,6 +100,38 @@ pub(crate) async fn unlimited() -> Figure {
         asked: "at most 0.7",
         measured: format!("{ratio:.2} (hashing alone {})", seconds(median(&hashing))),
         ok: ratio <= 0.7,
-        how: format!("s, medians of five in turns: ours {}, theirs {}", list(&our_times), list(&their_times)),
+        how: format!(
+            "s, medians of seven in turns: ours {}, theirs {}",
+            list(&our_times),
+            list(&their_times)
+        ),
     }
+}
+
+/// One blob through each of the two, on new servers whose files are gone afterwards: how long ours took, theirs, and
+/// hashing the blob.
+async fn race(ours_first: bool) -> (Duration, Duration, Duration) {
+    let blob = Blob::random(256 * MIB);
+    let rest = format!("blobs/{}", blob.digest);
+    let origin = Registry::start().await;
+    origin.repository(REPOSITORY).push_blob(&blob).await;
+    let ours = Ours::before(&origin.host()).await;
+    let theirs = Registry::new().as_proxy_of(&origin.url()).started().await;
+    let targets = (ours.target(&ours.group(), &rest).await, open_target(&theirs.host(), &rest));
+    let (our_time, their_time) = if ours_first {
+        let our_time = settled(&targets.0).await;
+        (our_time, settled(&targets.1).await)
+    } else {
+        let their_time = settled(&targets.1).await;
+        (settled(&targets.0).await, their_time)
+    };
+    let began = Instant::now();
+    std::hint::black_box(digest(&SHA256, &blob.bytes));
+    (our_time, their_time, began.elapsed())
+}
+
+/// Fetches with an idle disk: what the one before has left to be written is not this one's burden.
+async fn settled(target: &Target) -> Duration {
+    rustix::fs::sync();
+    fetch(target).await.took
 }
