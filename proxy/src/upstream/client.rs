@@ -397,7 +397,7 @@ impl Client {
         };
         let service = |reason: Reason| match reason {
             Reason::Wrong(_) | Reason::ForbiddenAddress(_) => reason,
-            reason => Reason::TokenService(reason.to_string()),
+            reason => Reason::TokenService { why: reason.to_string(), retry_after: None },
         };
         let exchange = self
             .exchange(&Method::GET, realm.token_url(scope), &HeaderMap::new(), authorization.as_ref())
@@ -410,7 +410,10 @@ impl Client {
             ),
             StatusCode::UNAUTHORIZED if authorization.is_some() && !exchange.elsewhere => Err(self.reject()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Reason::Denied(status.as_u16())),
-            _ => Err(Reason::TokenService(status.as_u16().to_string())),
+            _ => Err(Reason::TokenService {
+                why: status.as_u16().to_string(),
+                retry_after: retry_after(exchange.response.headers(), &self.clock),
+            }),
         }
     }
 
@@ -448,7 +451,9 @@ impl Client {
             429 => Err(self.too_many(ask, response.headers())),
             405 | 501 if ask.method == Method::HEAD => Err(Reason::NoHead),
             500..=599 => {
-                self.health.failed(retry_after(response.headers(), &self.clock));
+                if let Some(wait) = retry_after(response.headers(), &self.clock) {
+                    self.health.told_to_wait(wait);
+                }
                 Err(Reason::Status(status.as_u16()))
             }
             status => Err(Reason::Wrong(format!("status {status}"))),
@@ -464,8 +469,7 @@ impl Client {
             let until = self.health.quota_is_used_up(retry_after);
             return self.quota_used_up(until);
         }
-        self.health.failed(retry_after);
-        Reason::TooManyRequests
+        Reason::TooManyRequests(retry_after)
     }
 
     fn quota_used_up(&self, until: jiff::Timestamp) -> Reason {
@@ -491,9 +495,9 @@ impl Client {
         *self.quota.lock() = Some(quota);
     }
 
-    /// Draws the conclusion for the next requests. A status was judged already.
+    /// Draws the conclusion for the next requests.
     fn note(&self, result: &Result<Response, Reason>) {
-        match result {
+        let up = match result {
             Ok(_)
             | Err(
                 Reason::NotFound
@@ -502,19 +506,28 @@ impl Client {
                 | Reason::QuotaUsedUp { .. },
             ) => {
                 self.health.succeeded();
-                self.metrics.upstream_up.get_or_create(&self.labels()).set(1);
+                1
             }
-            Err(reason @ (Reason::Unreachable(_) | Reason::Timeout(_) | Reason::TokenService(_))) => {
-                // Whoever asks next would wait as long again: that is worth a longer rest.
-                let rest = if let Reason::Timeout(waited) = reason { Some(*waited) } else { None };
-                self.health.failed(rest);
-                self.metrics.upstream_up.get_or_create(&self.labels()).set(0);
+            Err(
+                reason @ (Reason::Unreachable(_)
+                | Reason::Timeout(_)
+                | Reason::TokenService { .. }
+                | Reason::Status(_)
+                | Reason::TooManyRequests(_)),
+            ) => {
+                self.health.failed(if let Reason::Timeout(waited) = reason {
+                    *waited
+                } else {
+                    Duration::ZERO
+                });
+                if let Some(wait) = reason.retry_after() {
+                    self.health.told_to_wait(wait);
+                }
+                i64::from(matches!(reason, Reason::TooManyRequests(_)))
             }
-            Err(Reason::Status(_)) => {
-                self.metrics.upstream_up.get_or_create(&self.labels()).set(0);
-            }
-            Err(_) => {}
-        }
+            Err(_) => return,
+        };
+        self.metrics.upstream_up.get_or_create(&self.labels()).set(up);
     }
 
     fn reject(&self) -> Reason {
@@ -531,7 +544,7 @@ impl Client {
 
     fn broke(&self, reason: Reason) -> Error {
         if matches!(reason, Reason::Broken(_) | Reason::Timeout(_)) {
-            self.health.failed(None);
+            self.health.failed(Duration::ZERO);
         }
         self.error(reason)
     }

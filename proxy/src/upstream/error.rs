@@ -27,8 +27,9 @@ pub enum Reason {
     /// The quota for pulls is used up.
     #[error("429, quota used up")]
     QuotaUsedUp { until: Option<Timestamp>, remaining: i64, limit: Option<i64> },
+    /// Asked too fast; with its `Retry-After`.
     #[error("429")]
-    TooManyRequests,
+    TooManyRequests(Option<Duration>),
     #[error("{0}")]
     Status(u16),
     #[error("no connection: {0}")]
@@ -38,8 +39,8 @@ pub enum Reason {
     /// It failed a moment ago and is left alone until then.
     #[error("it failed a moment ago; next try in {} s", .0.as_secs().max(1))]
     Resting(Duration),
-    #[error("its token service failed: {0}")]
-    TokenService(String),
+    #[error("its token service failed: {why}")]
+    TokenService { why: String, retry_after: Option<Duration> },
     /// The connection broke in the middle of a body.
     #[error("the transfer broke: {0}")]
     Broken(String),
@@ -53,6 +54,9 @@ pub enum Reason {
     /// It does not answer HEAD requests.
     #[error("it does not answer HEAD requests")]
     NoHead,
+    /// Nobody reads what is not kept: the download was given up here, not by upstream.
+    #[error("nobody reads what is not kept")]
+    Abandoned,
     /// As many requests or checks at once as `rateLimit` allows.
     #[error("spec.rateLimit is reached")]
     Busy,
@@ -79,13 +83,14 @@ impl Reason {
             Self::Denied(_) | Self::CredentialsRejected => Class::Refused,
             Self::Wrong(_) | Self::ForbiddenAddress(_) | Self::NoHead => Class::Wrong,
             Self::QuotaUsedUp { .. }
-            | Self::TooManyRequests
+            | Self::TooManyRequests(_)
             | Self::Status(_)
             | Self::Unreachable(_)
             | Self::Timeout(_)
             | Self::Resting(_)
-            | Self::TokenService(_)
+            | Self::TokenService { .. }
             | Self::Broken(_)
+            | Self::Abandoned
             | Self::Busy => Class::Outage,
         }
     }
@@ -99,7 +104,17 @@ impl Reason {
                 | Self::Unreachable(_)
                 | Self::Timeout(_)
                 | Self::Broken(_)
-                | Self::TokenService(_)
+                | Self::TokenService { .. }
+                | Self::TooManyRequests(_)
         )
+    }
+
+    /// How long upstream or its token service wants to be left alone, where it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyRequests(retry_after) | Self::TokenService { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Whether an upstream may be asked now. One that failed is left alone for a moment that grows with each failure;
-//! `Retry-After` counts; the first success ends it.
+//! Whether an upstream may be asked now. One that failed is left alone for a moment that grows with each failure, until
+//! the first success. What it said itself (`Retry-After`) holds whatever else it answers meanwhile.
 
 use std::time::Duration;
 
@@ -19,8 +19,10 @@ pub(super) struct Health {
 
 #[derive(Default)]
 struct State {
-    /// Nothing is asked before then.
+    /// Nothing is asked before then, because it failed.
     rests_until: Option<Timestamp>,
+    /// Nothing is asked before then, because it said so.
+    told_until: Option<Timestamp>,
     /// No manifest is fetched before then: the quota counts those, HEADs stay free.
     pulls_rest_until: Option<Timestamp>,
     /// Since the last success something failed, or took longer than a cached answer waits.
@@ -35,7 +37,7 @@ impl Health {
 
     /// How long it still rests; `None` if it may be asked.
     pub(super) fn rests_for(&self) -> Option<Duration> {
-        self.remaining(self.state.lock().rests_until)
+        self.remaining(self.state.lock().until())
     }
 
     /// How long manifests still rest.
@@ -65,26 +67,41 @@ impl Health {
         self.state.lock().suspect = true;
     }
 
-    /// It failed.
-    pub(super) fn failed(&self, retry_after: Option<Duration>) {
+    /// It failed, and rests at least that long: as long as whoever asks next would wait.
+    pub(super) fn failed(&self, at_least: Duration) {
         let now = self.clock.now();
         let mut state = self.state.lock();
         state.suspect = true;
         // Requests that were under way together fail together: that is one failure.
-        if state.rests_until.is_some_and(|until| until > now) && retry_after.is_none() {
+        if state.until().is_some_and(|until| until > now) {
             return;
         }
-        let step = state.steps.get_or_insert_with(|| steps().build()).next();
-        let rest = retry_after.or(step).unwrap_or(LONGEST).min(LONGEST);
-        state.rests_until = Some(later(now, rest));
+        let step = state.steps.get_or_insert_with(|| steps().build()).next().unwrap_or(LONGEST);
+        state.rests_until = Some(later(now, step.max(at_least).min(LONGEST)));
     }
 
-    /// The quota for pulls is used up.
+    /// It said how long it wants to be left alone (`Retry-After`).
+    pub(super) fn told_to_wait(&self, retry_after: Duration) {
+        let until = later(self.clock.now(), retry_after.min(LONGEST));
+        let mut state = self.state.lock();
+        state.suspect = true;
+        state.told_until = state.told_until.max(Some(until));
+    }
+
+    /// The quota for pulls is used up; until when.
     pub(super) fn quota_is_used_up(&self, retry_after: Option<Duration>) -> Timestamp {
         let rest = retry_after.unwrap_or(Duration::from_secs(60)).min(LONGEST);
+        let mut state = self.state.lock();
         let until = later(self.clock.now(), rest);
-        self.state.lock().pulls_rest_until = Some(until);
+        let until = state.pulls_rest_until.map_or(until, |told| told.max(until));
+        state.pulls_rest_until = Some(until);
         until
+    }
+}
+
+impl State {
+    fn until(&self) -> Option<Timestamp> {
+        self.rests_until.max(self.told_until)
     }
 }
 
@@ -101,20 +118,22 @@ fn steps() -> ExponentialBuilder {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
     fn each_failure_silences_it_longer_and_a_success_ends_it() {
         let clock = Clock::manual(Timestamp::UNIX_EPOCH);
         let health = Health::new(clock.clone());
         let mut longest = Duration::ZERO;
         for _ in 0..10 {
-            health.failed(None);
+            health.failed(Duration::ZERO);
             let rest = health.rests_for().unwrap_or_default();
             longest = longest.max(rest);
             clock.advance(rest);
             assert_eq!(health.rests_for(), None);
         }
         assert!(longest >= Duration::from_secs(60), "{longest:?}");
-        health.failed(None);
+        health.failed(Duration::ZERO);
         health.succeeded();
         assert_eq!(health.rests_for(), None);
         assert!(!health.is_suspect());
@@ -125,18 +144,58 @@ mod tests {
         let clock = Clock::manual(Timestamp::UNIX_EPOCH);
         let health = Health::new(clock);
         for _ in 0..100 {
-            health.failed(None);
+            health.failed(Duration::ZERO);
         }
         assert!(health.rests_for().unwrap_or_default() <= Duration::from_secs(1));
     }
 
     #[test]
+    fn timeouts_under_way_together_count_once_and_rest_as_long_as_they_waited() {
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        let health = Health::new(clock.clone());
+        for _ in 0..100 {
+            health.failed(SECOND * 10);
+        }
+        assert_eq!(health.rests_for(), Some(SECOND * 10));
+        clock.advance(SECOND * 9);
+        health.failed(SECOND * 10);
+        assert_eq!(health.rests_for(), Some(SECOND));
+        clock.advance(SECOND);
+        health.failed(Duration::ZERO);
+        assert!(health.rests_for().unwrap_or_default() <= SECOND * 2, "the hundred were one step");
+    }
+
+    #[test]
     fn retry_after_is_honoured_within_reason() {
         let health = Health::new(Clock::manual(Timestamp::UNIX_EPOCH));
-        health.failed(Some(Duration::from_secs(30)));
-        assert_eq!(health.rests_for(), Some(Duration::from_secs(30)));
-        health.failed(Some(Duration::from_secs(1_000_000)));
+        health.told_to_wait(SECOND * 30);
+        assert_eq!(health.rests_for(), Some(SECOND * 30));
+        health.told_to_wait(SECOND * 1_000_000);
         assert_eq!(health.rests_for(), Some(LONGEST));
+    }
+
+    #[test]
+    fn what_upstream_said_is_ended_by_no_success_and_shortened_by_no_failure() {
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        let health = Health::new(clock.clone());
+        health.told_to_wait(SECOND * 30);
+        health.succeeded();
+        assert_eq!(health.rests_for(), Some(SECOND * 30));
+        health.failed(Duration::ZERO);
+        health.told_to_wait(SECOND);
+        assert_eq!(health.rests_for(), Some(SECOND * 30));
+        clock.advance(SECOND * 30);
+        assert_eq!(health.rests_for(), None);
+    }
+
+    #[test]
+    fn a_failure_rests_though_an_earlier_word_of_upstream_is_over() {
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        let health = Health::new(clock.clone());
+        health.told_to_wait(SECOND * 30);
+        clock.advance(SECOND * 31);
+        health.failed(SECOND * 10);
+        assert_eq!(health.rests_for(), Some(SECOND * 10));
     }
 
     #[test]
@@ -145,5 +204,13 @@ mod tests {
         health.quota_is_used_up(None);
         assert!(health.pulls_rest_for().is_some());
         assert_eq!(health.rests_for(), None);
+    }
+
+    #[test]
+    fn a_used_up_quota_is_not_said_to_last_shorter() {
+        let health = Health::new(Clock::manual(Timestamp::UNIX_EPOCH));
+        let until = health.quota_is_used_up(Some(SECOND * 300));
+        assert_eq!(health.quota_is_used_up(None), until);
+        assert_eq!(health.pulls_rest_for(), Some(SECOND * 300));
     }
 }

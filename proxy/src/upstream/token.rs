@@ -69,7 +69,8 @@ impl Tokens {
 impl Token {
     /// Reads the answer of a token service.
     pub(super) fn read(body: &[u8]) -> Result<Self, Reason> {
-        let unusable = || Reason::TokenService("its answer has no token".to_owned());
+        let unusable =
+            || Reason::TokenService { why: "its answer has no token".to_owned(), retry_after: None };
         let answer: Answer = serde_json::from_slice(body).map_err(|_| unusable())?;
         let value =
             answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(unusable)?;
