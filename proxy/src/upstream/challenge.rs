@@ -11,13 +11,12 @@ pub(super) enum Challenge {
     Basic,
 }
 
-/// A token service.
+/// A token service. The scope that upstream wants is left out, as the Docker engine does: it concerns the repository that
+/// was asked for, while a challenge is kept for all of them, and some ask for the right to push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Realm {
     pub url: Url,
     pub service: Option<String>,
-    /// The scope that upstream wants; where it names none, the repository's.
-    pub scope: Option<String>,
 }
 
 /// How far a realm is trusted (CVE-2026-33540, CVE-2026-48978).
@@ -27,7 +26,7 @@ pub(super) enum Trust {
     Own,
     /// Elsewhere: asked without credentials.
     Foreign,
-    /// Not asked at all: over http though upstream is not.
+    /// Not asked at all: over plain http though upstream itself is not.
     Refused,
 }
 
@@ -47,7 +46,7 @@ impl Challenge {
             };
             if challenge.scheme.eq_ignore_ascii_case("bearer") {
                 let url = Url::parse(&parameter("realm")?).ok()?;
-                Some(Self::Bearer(Realm { url, service: parameter("service"), scope: parameter("scope") }))
+                Some(Self::Bearer(Realm { url, service: parameter("service") }))
             } else if challenge.scheme.eq_ignore_ascii_case("basic") {
                 Some(Self::Basic)
             } else {
@@ -60,8 +59,8 @@ impl Challenge {
 impl Realm {
     pub(super) fn trust(&self, upstream: &Upstream) -> Trust {
         let secure = self.url.scheme() == "https";
-        let plain_is_allowed = upstream.insecure && self.url.scheme() == "http";
-        let (Some(host), true) = (self.url.host_str(), secure || plain_is_allowed) else {
+        let plain = self.url.scheme() == "http" && allows_plain_http(upstream);
+        let (Some(host), true) = (self.url.host_str(), secure || plain) else {
             return Trust::Refused;
         };
         if !self.url.username().is_empty() || self.url.password().is_some() {
@@ -71,6 +70,12 @@ impl Realm {
         let listed = upstream.token_hosts.iter().any(|listed| listed.eq_ignore_ascii_case(host));
         if own || listed { Trust::Own } else { Trust::Foreign }
     }
+}
+
+/// Whether what upstream points to may be plain http. `insecure` alone does not say so: passwords of an upstream that is
+/// asked over https stay on https.
+pub(super) fn allows_plain_http(upstream: &Upstream) -> bool {
+    upstream.insecure && upstream.url.scheme() == "http"
 }
 
 /// Whether two hosts belong to the same registrable domain; addresses and bare names only to themselves.
@@ -89,6 +94,7 @@ fn same_site(one: &str, other: &str) -> bool {
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::upstream::testing::upstream_at;
     use proptest::prelude::*;
 
     #[test]
@@ -97,7 +103,6 @@ mod tests {
         let Some(Challenge::Bearer(realm)) = Challenge::parse(text) else { panic!("no bearer challenge") };
         assert_eq!(realm.url.as_str(), "https://auth.docker.io/token");
         assert_eq!(realm.service.as_deref(), Some("registry.docker.io"));
-        assert_eq!(realm.scope.as_deref(), Some("repository:library/alpine:pull"));
         assert_eq!(Challenge::parse(r#"Basic realm="x""#), Some(Challenge::Basic));
         assert_eq!(Challenge::parse(r#"Negotiate"#), None);
         assert_eq!(Challenge::parse(r#"Bearer realm="not a url""#), None);
@@ -114,6 +119,35 @@ mod tests {
         assert!(!same_site("docker.io", "docker.io.evil.example"));
         assert!(!same_site("registry", "auth"));
         assert!(!same_site("::1", "::2"));
+    }
+
+    #[test]
+    fn a_realm_is_plain_http_only_where_upstream_is() {
+        let trust = |upstream: &str, insecure: bool, realm: &str| {
+            let mut upstream = upstream_at(upstream);
+            upstream.insecure = insecure;
+            Realm { url: Url::parse(realm).unwrap(), service: None }.trust(&upstream)
+        };
+        let (https, http) = ("https://hub.example.com", "http://hub.example.com");
+        assert_eq!(trust(https, true, "https://auth.example.com/token"), Trust::Own);
+        assert_eq!(trust(https, true, "http://auth.example.com/token"), Trust::Refused);
+        assert_eq!(trust(https, false, "http://auth.example.com/token"), Trust::Refused);
+        assert_eq!(trust(http, true, "http://auth.example.com/token"), Trust::Own);
+        assert_eq!(trust(http, true, "http://auth.evil.test/token"), Trust::Foreign);
+        assert_eq!(trust(http, false, "http://auth.example.com/token"), Trust::Refused);
+        assert_eq!(trust(https, true, "https://a:b@auth.example.com/token"), Trust::Refused);
+    }
+
+    #[test]
+    fn a_listed_token_host_is_trusted_over_https() {
+        let upstream = Upstream {
+            token_hosts: vec!["auth.other.test".to_owned()],
+            ..upstream_at("https://hub.example.com")
+        };
+        let trust = |realm: &str| Realm { url: Url::parse(realm).unwrap(), service: None }.trust(&upstream);
+        assert_eq!(trust("https://auth.other.test/token"), Trust::Own);
+        assert_eq!(trust("https://another.test/token"), Trust::Foreign);
+        assert_eq!(trust("http://auth.other.test/token"), Trust::Refused);
     }
 
     proptest! {

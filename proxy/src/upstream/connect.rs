@@ -12,6 +12,7 @@ use reqwest::Response;
 use url::Url;
 
 use super::address::{Forbidden, Guard, Resolver};
+use super::challenge::allows_plain_http;
 use super::error::Reason;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -27,7 +28,8 @@ const MAX_REDIRECTS: usize = 5;
 pub(super) struct Connector {
     http: reqwest::Client,
     guard: Arc<Guard>,
-    insecure: bool,
+    /// Whether a redirect may lead to plain http.
+    plain_http: bool,
 }
 
 /// An answer, and whether it came from where the request was sent first.
@@ -59,7 +61,7 @@ impl Connector {
         }
         let http =
             builder.build().map_err(|error| Reason::Wrong(format!("TLS cannot be set up: {error}")))?;
-        Ok(Self { http, guard, insecure: upstream.insecure })
+        Ok(Self { http, guard, plain_http: allows_plain_http(upstream) })
     }
 
     /// Sends a request without a body and follows redirects. `authorization` goes to the first URL's origin only
@@ -81,8 +83,7 @@ impl Connector {
             }
             let response = self.send(method, &url, headers).await?;
             let Some(next) = redirect(&response, &url)? else { return Ok(Exchange { response, elsewhere }) };
-            if next.scheme() == "http" && url.scheme() == "https" || next.scheme() == "http" && !self.insecure
-            {
+            if next.scheme() == "http" && (url.scheme() == "https" || !self.plain_http) {
                 return Err(Reason::Wrong("a redirect to plain http".to_owned()));
             }
             elsewhere |= next.origin() != origin;

@@ -7,6 +7,8 @@ mod connect;
 mod error;
 mod health;
 mod quota;
+#[cfg(test)]
+mod testing;
 mod token;
 
 use std::collections::HashMap;
