@@ -1,11 +1,15 @@
 //! Upstream registries. Knows nothing of the store.
 
 mod address;
+mod ask;
+mod authorize;
 mod challenge;
 mod client;
 mod connect;
 mod error;
+mod fetch;
 mod health;
+mod permits;
 mod quota;
 #[cfg(test)]
 mod testing;
@@ -18,8 +22,9 @@ use config::{Config, ObjectId, RateLimit, Upstream};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
-pub use client::{BlobBody, Client, List, ManifestBody, ManifestHead, Patience};
+pub use client::Client;
 pub use error::{Class, Error, Reason};
+pub use fetch::{BlobBody, List, ManifestBody, ManifestHead, Patience};
 pub use quota::Quota;
 
 use crate::clock::Clock;

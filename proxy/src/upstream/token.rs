@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use moka::Expiry;
 use moka::future::Cache;
 use serde::Deserialize;
@@ -72,8 +73,8 @@ impl Token {
         let unusable =
             || Reason::TokenService { why: "its answer has no token".to_owned(), retry_after: None };
         let answer: Answer = serde_json::from_slice(body).map_err(|_| unusable())?;
-        let value =
-            answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(unusable)?;
+        let can_be_sent = |token: &String| !token.is_empty() && HeaderValue::from_str(token).is_ok();
+        let value = answer.token.or(answer.access_token).filter(can_be_sent).ok_or_else(unusable)?;
         // A margin, so that a token does not expire on its way; absurd lifetimes are cut to a day.
         let seconds = answer.expires_in.filter(|s| *s > 0).unwrap_or(DEFAULT_LIFETIME).min(86_400);
         let lifetime = Duration::from_secs(seconds).mul_f64(0.9);
@@ -108,6 +109,7 @@ mod tests {
         assert_eq!(read(r#"{"access_token":"b"}"#), Some(("b".into(), 54)));
         assert_eq!(read(r#"{"expires_in":300}"#), None);
         assert_eq!(read(r#"{"token":""}"#), None);
+        assert_eq!(read(r#"{"token":"a\nb"}"#), None);
         assert_eq!(read("<html>"), None);
     }
 }
