@@ -148,6 +148,53 @@ async fn an_upstream_is_asked_no_more_at_once_than_its_document_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn long_downloads_leave_room_for_checks_and_for_cold_pulls() {
+    let upstream = Upstream::start().await;
+    let blobs = blobs(&upstream, 14, MIB);
+    upstream.image("library/a", "checked", &[]);
+    upstream.image("library/a", "cold", &[]);
+    let proxy = Proxy::of(&upstream).await;
+    let client = proxy.client();
+    client.manifest("library/a", "checked").await.bytes();
+    upstream.forget();
+    let gate = Gate::closed();
+    upstream.on("/blobs/").fault(Fault::Pause(MIB as u64 / 2, gate.clone()));
+    let pulls = blobs.iter().map(|(digest, bytes)| {
+        let (client, digest, bytes) = (client.clone(), *digest, bytes.clone());
+        tokio::spawn(async move { assert!(client.blob("library/a", digest).await.bytes() == &bytes) })
+    });
+    let pulls = pulls.collect::<Vec<_>>();
+    upstream.wait_for_count(12, Method::GET, "/blobs/").await;
+    let checked = client.manifest("library/a", "checked").await;
+    assert_eq!((checked.status.as_u16(), checked.header("warning")), (200, ""));
+    client.manifest("library/a", "cold").await.bytes();
+    assert_eq!(upstream.count(Method::HEAD, "/manifests/checked"), 1);
+    assert_eq!(upstream.count(Method::GET, "/blobs/"), 12, "of 16 requests at once, 12 may be blobs");
+    gate.open();
+    for pull in pulls {
+        pull.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_turn_hears_that_upstream_wants_to_be_left_alone() {
+    let upstream = Upstream::start().await;
+    let retry_after = Fault::Header("retry-after", "30".to_owned());
+    let delay = Fault::Delay(std::time::Duration::from_millis(300));
+    upstream.on("/v2/").faults([delay, Fault::Status(503), retry_after]);
+    let one = |d: &mut Documents| {
+        d.spec("RegistryUpstream", "upstream")["rateLimit"] = json!({"maxConcurrentRequests": 1})
+    };
+    let proxy = Proxy::builder().upstream("upstream", &upstream).group("team-a").edit(one).start().await;
+    let client = proxy.client();
+    let tags = (0..5).map(|tag| tag.to_string()).collect::<Vec<_>>();
+    for answer in join_all(tags.iter().map(|tag| client.manifest("library/a", tag))).await {
+        assert_eq!(answer.status, 503, "{}", answer.text());
+    }
+    assert_eq!(upstream.requests().len(), 1, "the others were in the queue when it said so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_fetched_once_for_all_who_wait_for_it() {
     let upstream = Upstream::start().await;
     upstream.require_bearer();

@@ -192,6 +192,28 @@ async fn an_upstream_that_asks_to_wait_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_service_that_asks_to_wait_is_left_alone_that_long() {
+    let upstream = Upstream::start().await;
+    upstream.require_bearer();
+    let image = upstream.image("library/a", "1", &[]);
+    let builder = Proxy::builder().upstream("upstream", &upstream).group("team-a");
+    let proxy = builder.manual_clock().start().await;
+    let it = Warm { client: proxy.client(), upstream, proxy, image };
+    it.tag().await.bytes();
+    it.upstream.revoke_tokens();
+    it.upstream.forget();
+    it.upstream.on("/token").faults([Fault::Status(429), Fault::Header("retry-after", "120".to_owned())]);
+    it.is_stale(&it.tag().await);
+    it.proxy.advance(Duration::from_secs(119));
+    it.is_stale(&it.tag().await);
+    assert_eq!(it.upstream.count(Method::GET, "/token"), 1);
+    it.upstream.behave();
+    it.proxy.advance(Duration::from_secs(1));
+    let answer = it.tag().await;
+    assert_eq!((answer.bytes(), answer.header("warning")), (&it.image.manifest, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_fails_is_not_hammered() {
     let it = warm().await;
     it.upstream.on("/v2/").fault(Fault::Status(503));
@@ -223,6 +245,22 @@ async fn rejected_credentials_are_not_tried_again_until_they_change() {
     it.proxy.reload(|d| d.credentials("upstream", "robot", "changed")).await;
     let answer = it.tag().await;
     assert_eq!((answer.bytes(), answer.header("warning")), (&it.image.manifest, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_were_not_looked_at_are_not_rejected() {
+    let upstream = Upstream::start().await;
+    upstream.require_bearer_for("robot", "right");
+    let it = warm_with(&upstream, |d| d.credentials("upstream", "robot", "right")).await;
+    // It was the token that was refused; the password is what upstream wants now.
+    it.upstream.require_basic("robot", "right");
+    let answer = it.tag().await;
+    assert_eq!((answer.bytes(), answer.header("warning")), (&it.image.manifest, ""));
+    // And back: a password where a token is wanted.
+    it.upstream.require_bearer_for("robot", "right");
+    let answer = it.tag().await;
+    assert_eq!((answer.bytes(), answer.header("warning")), (&it.image.manifest, ""));
+    assert_eq!(it.proxy.sum("dependency_proxy_upstream_credentials_valid", &["upstream"]).await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -220,3 +220,70 @@ impl Client {
         Error { upstream: self.name.clone(), reason }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::upstream::testing::upstream_at;
+    use jiff::Timestamp;
+    use prometheus_client::registry::Registry;
+
+    /// A client of an upstream that is reached by nobody, its clock, and what the metrics say.
+    fn client(docker_hub: bool) -> (Client, Clock, impl Fn(&str) -> Vec<String>) {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        // An address that upstreams may not have: nothing is sent to it.
+        let upstream = Upstream { docker_hub, ..upstream_at("http://127.0.0.1:9") };
+        let client = Client::new(Arc::new(upstream), &[], metrics, clock.clone());
+        let lines = move |name: &str| {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text.lines()
+                .filter(|line| !line.starts_with('#') && line.contains(name))
+                .map(str::to_owned)
+                .collect()
+        };
+        (client, clock, lines)
+    }
+
+    #[tokio::test]
+    async fn docker_hub_is_asked_for_its_numbers_once_a_minute() {
+        let (client, clock, lines) = client(true);
+        let asked = || lines("upstream_requests_total").iter().any(|line| line.ends_with(" 2"));
+        for _ in 0..10 {
+            let reason = client.probe_quota().await.unwrap_err().reason;
+            assert!(matches!(reason, Reason::ForbiddenAddress(_)), "{reason}");
+        }
+        clock.advance(BETWEEN_PROBES);
+        assert!(!asked());
+        client.probe_quota().await.unwrap_err();
+        assert!(asked());
+    }
+
+    #[tokio::test]
+    async fn other_upstreams_are_not_asked_for_their_numbers() {
+        let (client, _, lines) = client(false);
+        client.probe_quota().await.unwrap();
+        assert!(lines("upstream_requests_total").is_empty());
+    }
+
+    #[test]
+    fn only_the_last_source_of_a_limit_is_shown() {
+        let (client, _, lines) = client(true);
+        for source in ["192.0.2.1", "", "account"] {
+            let source = source.to_owned();
+            client.note_quota(Quota {
+                limit: Some(100),
+                remaining: Some(7),
+                window: Some(60),
+                source,
+                ..Quota::default()
+            });
+        }
+        let shown = lines("upstream_ratelimit");
+        assert_eq!(shown.len(), 3, "{shown:?}");
+        assert!(shown.iter().all(|line| line.contains("source=\"account\"")), "{shown:?}");
+    }
+}
