@@ -150,7 +150,7 @@ async fn an_upstream_is_asked_no_more_at_once_than_its_document_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn long_downloads_leave_room_for_checks_and_for_cold_pulls() {
     let upstream = Upstream::start().await;
-    let blobs = blobs(&upstream, 14, MIB);
+    let blobs = blobs(&upstream, 20, MIB / 4);
     upstream.image("library/a", "checked", &[]);
     upstream.image("library/a", "cold", &[]);
     let proxy = Proxy::of(&upstream).await;
@@ -158,7 +158,7 @@ async fn long_downloads_leave_room_for_checks_and_for_cold_pulls() {
     client.manifest("library/a", "checked").await.bytes();
     upstream.forget();
     let gate = Gate::closed();
-    upstream.on("/blobs/").fault(Fault::Pause(MIB as u64 / 2, gate.clone()));
+    upstream.on("/blobs/").fault(Fault::Pause(1000, gate.clone()));
     let pulls = blobs.iter().map(|(digest, bytes)| {
         let (client, digest, bytes) = (client.clone(), *digest, bytes.clone());
         tokio::spawn(async move { assert!(client.blob("library/a", digest).await.bytes() == &bytes) })
