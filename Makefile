@@ -32,9 +32,9 @@ demo: rust ## the whole job on this machine: a real registry, a real image, real
 	cargo build --locked --package dependency-proxy-tests --bins
 	tests/demo.sh
 
-bench: tools rust ## measure, and print each figure beside the one asked for
+bench: tools rust ## measure, and print each figure beside the one asked for; one alone: make bench ARGS=memory
 	cargo build --release --locked --bin dependency-proxy
-	cargo bench --locked --package dependency-proxy-tests
+	cargo bench --locked --package dependency-proxy-tests --bench figures -- $(ARGS)
 
 tools: ## install the programs that the tests run (Debian packages as root, the rest from source)
 	tests/tools.sh

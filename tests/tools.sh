@@ -13,7 +13,7 @@ cache=${DEPENDENCY_PROXY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/dependency-proxy
 PATH=$PATH:/usr/sbin:/sbin
 
 # command:package, where they differ
-commands=(cc:build-essential go:golang-go curl jq ab:apache2-utils docker-registry
+commands=(cc:build-essential go:golang-go curl jq ab:apache2-utils wrk docker-registry
           skopeo buildah podman dockerd:docker.io containerd runc umoci)
 policy=/usr/sbin/policy-rc.d
 

@@ -64,7 +64,7 @@ pub struct Serve {
     #[arg(long, env = "DEPENDENCY_PROXY_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: Format,
     /// Seconds during which connections are still accepted after SIGTERM.
-    #[arg(long, env = "DEPENDENCY_PROXY_LINGER_SECONDS", default_value_t = 10, hide = true)]
+    #[arg(long, env = "DEPENDENCY_PROXY_LINGER_SECONDS", default_value_t = 10)]
     pub linger_seconds: u64,
 }
 
@@ -73,7 +73,7 @@ pub struct Explain {
     /// The image as it is pulled, with or without the host.
     pub image: String,
     /// Who pulls: a static user or a deploy token's user name.
-    #[arg(long = "as", value_name = "USER")]
+    #[arg(long = "as", env = "DEPENDENCY_PROXY_AS", value_name = "USER")]
     pub user: Option<String>,
     #[command(flatten)]
     pub documents: Documents,

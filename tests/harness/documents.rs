@@ -120,11 +120,17 @@ impl Documents {
         self.0.retain(|d| d["kind"] != kind || d["metadata"]["name"] != name);
     }
 
+    /// All of them as the text of one file.
+    #[must_use]
+    pub fn yaml(&self) -> String {
+        let texts = self.0.iter().map(|d| serde_yaml::to_string(d).unwrap()).collect::<Vec<_>>();
+        texts.join("---\n")
+    }
+
     /// Writes them all as one file. The file changes at once: a reader sees all of the old or all of the new.
     pub fn write(&self, file: &Path) {
-        let texts = self.0.iter().map(|d| serde_yaml::to_string(d).unwrap()).collect::<Vec<_>>();
         let new = file.with_extension("new");
-        std::fs::write(&new, texts.join("---\n")).unwrap();
+        std::fs::write(&new, self.yaml()).unwrap();
         std::fs::rename(&new, file).unwrap();
     }
 }

@@ -12,6 +12,7 @@
 pub mod blob;
 pub mod client;
 pub mod documents;
+pub mod egress;
 pub mod hostile;
 pub mod image;
 pub mod process;

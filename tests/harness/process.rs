@@ -112,6 +112,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// SIGINT, as from a keyboard, without waiting.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
     /// Waits until it has ended by itself.
     ///
     /// # Panics

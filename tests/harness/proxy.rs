@@ -174,6 +174,11 @@ impl ProxyProcess {
         self.process.iter().for_each(Process::terminate);
     }
 
+    /// SIGINT, without waiting.
+    pub fn sigint(&self) {
+        self.process.iter().for_each(Process::interrupt);
+    }
+
     /// Waits until it has ended after `sigterm`.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("it was started");

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::hostile::Ca;
 use crate::process::Process;
 use crate::tool;
 
@@ -12,6 +13,7 @@ use crate::tool;
 pub struct S3 {
     folder: TempDir,
     port: u16,
+    tls: bool,
     process: Option<Process>,
 }
 
@@ -22,13 +24,25 @@ impl S3 {
 
     /// A running server without buckets.
     pub async fn start() -> Self {
-        let mut s3 = Self {
-            folder: tempfile::tempdir().expect("a temporary folder"),
-            port: tool::free_port(),
-            process: None,
-        };
-        std::fs::create_dir(s3.root()).expect("a folder");
+        let mut s3 = Self::new(false);
         s3.restart().await;
+        s3
+    }
+
+    /// The same over TLS, with a certificate of this CA.
+    pub async fn start_tls(ca: &Ca) -> Self {
+        let mut s3 = Self::new(true);
+        let (certificate, key) = ca.issue();
+        std::fs::write(s3.folder.path().join("cert.pem"), certificate.pem()).expect("a file");
+        std::fs::write(s3.folder.path().join("key.pem"), key.serialize_pem()).expect("a file");
+        s3.restart().await;
+        s3
+    }
+
+    fn new(tls: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let s3 = Self { folder, port: tool::free_port(), tls, process: None };
+        std::fs::create_dir(s3.root()).expect("a folder");
         s3
     }
 
@@ -37,11 +51,19 @@ impl S3 {
         self.stop();
         let mut command = Command::new(tool::built("versitygw"));
         command.args(["--access", Self::ACCESS_KEY, "--secret", Self::SECRET_KEY, "--region", Self::REGION]);
+        if self.tls {
+            command.arg("--cert").arg(self.folder.path().join("cert.pem"));
+            command.arg("--key").arg(self.folder.path().join("key.pem"));
+        }
         command
             .args(["--port", &format!("127.0.0.1:{}", self.port), "--health", "/health", "posix"])
             .arg(self.root());
         let mut process = Process::start(&mut command, &self.folder.path().join("log"));
-        process.answers(&format!("{}/health", self.endpoint())).await;
+        if self.tls {
+            process.accepts(([127, 0, 0, 1], self.port).into()).await;
+        } else {
+            process.answers(&format!("{}/health", self.endpoint())).await;
+        }
         self.process = Some(process);
     }
 
@@ -59,10 +81,11 @@ impl S3 {
         self.process.iter().for_each(Process::resume);
     }
 
-    /// `http://127.0.0.1:<port>`
+    /// `http://127.0.0.1:<port>`, or the same with `https`.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Creates a bucket and gives its folder: versitygw keeps each object as a file, which a test may look at.

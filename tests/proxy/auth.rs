@@ -342,6 +342,20 @@ async fn a_deploy_token_pulls_in_its_own_group_with_the_right_scope_until_it_exp
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_token_that_has_expired_in_one_group_opens_it_no_more_though_it_is_good_in_another() {
+    let (_upstream, proxy) = proxy().await;
+    proxy
+        .reload(|d| {
+            d.spec("DependencyProxyGroup", "team-b")["deployTokens"][0]["expiresAt"] =
+                json!("2020-01-01T00:00:00Z")
+        })
+        .await;
+    let ci = Client::new(proxy.url()).user("ci", "ci-password");
+    ci.group("team-a").manifest("library/a", "1").await.bytes();
+    assert_eq!(ci.group("team-b").manifest("library/a", "1").await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_switched_off_says_so_to_members_only() {
     let (_upstream, proxy) = proxy().await;
     proxy.client().manifest("library/a", "1").await.bytes();

@@ -167,22 +167,23 @@ async fn a_group_with_a_wrong_password_does_not_spoil_anothers_pull() {
     let upstream = Upstream::start().await;
     let image = upstream.image("private/a", "1", &[noise(1, SECRET)]);
     upstream.require_bearer_for("robot", "right");
-    // The password is no part of the origin: these two share downloads.
-    let proxy = Proxy::builder()
-        .upstream("first", &upstream)
-        .upstream("second", &upstream)
-        .group("team-a")
-        .edit(|d| {
-            d.group("team-b", "second");
-            d.credentials("first", "robot", "right");
-            d.credentials("second", "robot", "wrong");
-        })
-        .start()
-        .await;
-    upstream.on("/token").fault(Fault::Delay(Duration::from_millis(500)));
     for path in
         [format!("private/a/manifests/{}", image.digest), format!("private/a/blobs/{}", image.layers[0])]
     {
+        // The password is no part of the origin: these two share downloads. A proxy for each, because a password
+        // that was refused is not tried again.
+        let proxy = Proxy::builder()
+            .upstream("first", &upstream)
+            .upstream("second", &upstream)
+            .group("team-a")
+            .edit(|d| {
+                d.group("team-b", "second");
+                d.credentials("first", "robot", "right");
+                d.credentials("second", "robot", "wrong");
+            })
+            .start()
+            .await;
+        upstream.on("/token").fault(Fault::Delay(Duration::from_millis(500)));
         upstream.forget();
         let (other, path_of_other) = (proxy.client().group("team-b"), path.clone());
         let refused = tokio::spawn(async move { other.send(Method::GET, &path_of_other, &[]).await });

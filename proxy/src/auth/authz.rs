@@ -1,6 +1,6 @@
 //! Whether a caller may pull in a group, by the documents as they are now. Pure.
 
-use config::{Config, DeployToken, Role, Subject};
+use config::{Config, DeployToken, Group, Role, Subject};
 use jiff::Timestamp;
 
 use super::credentials::{token_is_good, user_fingerprint};
@@ -27,12 +27,18 @@ pub fn authorize(config: &Config, caller: &Caller, lead: &Lead, now: Timestamp) 
             let role = role_of(config, path, name);
             if role >= Some(Role::Guest) { Ok(()) } else { Err(no_role()) }
         }
-        Identity::DeployToken { group, name } => {
-            if !config.lineage(path).any(|parent| parent.id == *group) {
+        Identity::DeployToken(name) => {
+            // The same credential may be good in another group and have expired in this one.
+            let tokens = config.lineage(path).flat_map(|group| deploy_tokens(group, caller));
+            let mut tokens = tokens.filter(|token| token_is_good(token, now)).peekable();
+            if tokens.peek().is_none() {
                 return Err(no_role());
             }
-            let reads = deploy_token(config, caller).is_some_and(|token| token.reads);
-            if reads { Ok(()) } else { Err(Refusal::NoPullScope { token: name.clone() }) }
+            if tokens.any(|token| token.reads) {
+                Ok(())
+            } else {
+                Err(Refusal::NoPullScope { token: name.clone() })
+            }
         }
     }
 }
@@ -43,8 +49,9 @@ pub(super) fn still_good(config: &Config, caller: &Caller, now: Timestamp) -> Re
         Identity::User(name) => {
             user_fingerprint(config, name).is_some_and(|fingerprint| fingerprint == caller.fingerprint)
         }
-        Identity::DeployToken { .. } => {
-            deploy_token(config, caller).is_some_and(|token| token_is_good(token, now))
+        Identity::DeployToken(_) => {
+            let mut tokens = config.groups.values().flat_map(|group| deploy_tokens(group, caller));
+            tokens.any(|token| token_is_good(token, now))
         }
     };
     if good { Ok(()) } else { Err(Refusal::WrongCredentials) }
@@ -60,21 +67,21 @@ pub fn role_of(config: &Config, path: &str, user: &str) -> Option<Role> {
         .max()
 }
 
-/// Who a user name belongs to, without a password: for explanations only.
+/// Who a user name belongs to, without a password: for explanations only. Several groups may have a deploy token of
+/// that name: the one of this path is meant, if it has one.
 #[must_use]
-pub fn caller_named(config: &Config, user: &str) -> Option<Caller> {
+pub fn caller_named(config: &Config, path: &str, user: &str) -> Option<Caller> {
     if let Some(fingerprint) = user_fingerprint(config, user) {
         return Some(Caller { identity: Identity::User(user.to_owned()), fingerprint });
     }
-    config.groups.values().find_map(|group| {
+    config.lineage(path).chain(config.groups.values()).find_map(|group| {
         let token = group.deploy_tokens.iter().find(|token| token.username == user)?;
-        let identity = Identity::DeployToken { group: group.id.clone(), name: token.name.clone() };
+        let identity = Identity::DeployToken(token.name.clone());
         Some(Caller { identity, fingerprint: token.fingerprint.clone() })
     })
 }
 
-fn deploy_token<'a>(config: &'a Config, caller: &Caller) -> Option<&'a DeployToken> {
-    let Identity::DeployToken { group, name } = &caller.identity else { return None };
-    let group = config.groups.values().find(|candidate| candidate.id == *group)?;
-    group.deploy_tokens.iter().find(|token| token.name == *name && token.fingerprint == caller.fingerprint)
+/// A group's tokens with the credential that the caller showed: one Secret may serve several groups.
+fn deploy_tokens<'a>(group: &'a Group, caller: &'a Caller) -> impl Iterator<Item = &'a DeployToken> {
+    group.deploy_tokens.iter().filter(|token| token.fingerprint == caller.fingerprint)
 }

@@ -1,12 +1,13 @@
 //! User names and passwords: deploy tokens by their hash, users by bcrypt.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use config::{Config, DeployToken};
 use jiff::Timestamp;
-use moka::sync::Cache;
+use moka::Expiry;
+use moka::future::Cache;
 use tokio::sync::Semaphore;
 
 use super::authz::still_good;
@@ -14,15 +15,28 @@ use super::{Caller, Identity, Refusal, random};
 
 /// How long a verified password is remembered: bcrypt is slow on purpose.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long a wrong one is: a client that repeats it costs one comparison in that time.
+const WRONG_REMEMBERED: Duration = Duration::from_secs(10);
+/// Passwords that wait for their comparison; more are turned away, so that nobody waits for minutes.
+const QUEUE: usize = 64;
 /// What a password is compared with for a name that nobody has, so that the answer takes as long (bcrypt of nothing).
 const NOBODY: &str = "$2b$10$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
 
-/// Verifies passwords, and remembers for a minute those that were right.
+/// Verifies passwords, once for all who send the same at a time, and remembers the result for a while.
 pub struct Credentials {
     key: hmac::Key,
-    verified: Cache<[u8; 32], Caller>,
+    known: Cache<[u8; 32], Option<Caller>>,
     /// bcrypt takes a core for itself: a flood of wrong passwords must not take them all.
     at_once: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
+}
+
+struct Lifetime;
+
+impl Expiry<[u8; 32], Option<Caller>> for Lifetime {
+    fn expire_after_create(&self, _: &[u8; 32], caller: &Option<Caller>, _: Instant) -> Option<Duration> {
+        Some(if caller.is_some() { REMEMBERED } else { WRONG_REMEMBERED })
+    }
 }
 
 impl Default for Credentials {
@@ -31,8 +45,9 @@ impl Default for Credentials {
         let at_once = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
-            verified: Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build(),
+            known: Cache::builder().max_capacity(10_000).expire_after(Lifetime).build(),
             at_once: Arc::new(Semaphore::new(at_once)),
+            queue: Arc::new(Semaphore::new(QUEUE)),
         }
     }
 }
@@ -41,7 +56,7 @@ impl Credentials {
     /// Finds whose user name and password these are.
     ///
     /// # Errors
-    /// [`Refusal::WrongCredentials`] whatever is wrong with them.
+    /// [`Refusal::WrongCredentials`] whatever is wrong with them; [`Refusal::Busy`] in a flood of sign-ins.
     pub async fn verify(
         &self,
         config: &Config,
@@ -49,32 +64,37 @@ impl Credentials {
         password: &str,
         now: Timestamp,
     ) -> Result<Caller, Refusal> {
-        let key = self.remembered_under(user, password);
-        if let Some(caller) = self.verified.get(&key)
-            && still_good(config, &caller, now).is_ok()
-        {
-            return Ok(caller);
-        }
-        let caller = match deploy_token(config, user, password, now) {
-            Some(caller) => caller,
-            None => self.static_user(config, user, password).await?,
+        let found = match deploy_token(config, user, password, now) {
+            Some(caller) => Some(caller),
+            None => {
+                let key = self.known_under(config, user, password);
+                let compare = self.static_user(config, user, password);
+                self.known.try_get_with(key, compare).await.map_err(|refusal| (*refusal).clone())?
+            }
         };
-        self.verified.insert(key, caller.clone());
-        Ok(caller)
+        found.filter(|caller| still_good(config, caller, now).is_ok()).ok_or(Refusal::WrongCredentials)
     }
 
-    /// Keyed with a random key of this process: memory holds no password and no hash that could be looked up.
-    fn remembered_under(&self, user: &str, password: &str) -> [u8; 32] {
+    /// Keyed with a random key of this process: memory holds no password and no hash that could be looked up. With
+    /// the configuration in it, a changed password is good at once.
+    fn known_under(&self, config: &Config, user: &str, password: &str) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.key);
-        context.update(&(user.len() as u64).to_be_bytes());
-        context.update(user.as_bytes());
-        context.update(password.as_bytes());
+        for part in [config.hash.as_str(), user, password] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
         let mut key = [0; 32];
         key.copy_from_slice(context.sign().as_ref());
         key
     }
 
-    async fn static_user(&self, config: &Config, user: &str, password: &str) -> Result<Caller, Refusal> {
+    async fn static_user(
+        &self,
+        config: &Config,
+        user: &str,
+        password: &str,
+    ) -> Result<Option<Caller>, Refusal> {
+        let _place = self.queue.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
         let found = config.instance.users.hashes.get(user);
         let hash = found.map_or_else(|| NOBODY.to_owned(), |hash| hash.expose().to_owned());
         let password = password.to_owned();
@@ -84,12 +104,8 @@ impl Credentials {
             bcrypt::verify(password, &hash).unwrap_or(false)
         });
         let right = right.await.unwrap_or(false);
-        match user_fingerprint(config, user) {
-            Some(fingerprint) if right => {
-                Ok(Caller { identity: Identity::User(user.to_owned()), fingerprint })
-            }
-            _ => Err(Refusal::WrongCredentials),
-        }
+        let fingerprint = user_fingerprint(config, user).filter(|_| right);
+        Ok(fingerprint.map(|fingerprint| Caller { identity: Identity::User(user.to_owned()), fingerprint }))
     }
 }
 
@@ -99,7 +115,7 @@ fn deploy_token(config: &Config, user: &str, password: &str, now: Timestamp) -> 
     for group in config.groups.values() {
         for token in &group.deploy_tokens {
             if token.username == user && token.hash.matches(key, password) && token_is_good(token, now) {
-                let identity = Identity::DeployToken { group: group.id.clone(), name: token.name.clone() };
+                let identity = Identity::DeployToken(token.name.clone());
                 return Some(Caller { identity, fingerprint: token.fingerprint.clone() });
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use config::{Config, ObjectId};
+use config::Config;
 use oci::Name;
 
 pub use authz::{authorize, caller_named, role_of};
@@ -29,7 +29,7 @@ pub struct Caller {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     User(String),
-    DeployToken { group: ObjectId, name: String },
+    DeployToken(String),
 }
 
 impl Identity {
@@ -37,7 +37,7 @@ impl Identity {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::User(name) | Self::DeployToken { name, .. } => name,
+            Self::User(name) | Self::DeployToken(name) => name,
         }
     }
 }
@@ -83,6 +83,8 @@ pub enum Refusal {
     OtherScope,
     #[error("no such group, or no role in it")]
     NoRole { group: String, caller: String },
+    #[error("too many sign-ins at once")]
+    Busy,
     #[error("the deploy token may not pull")]
     NoPullScope { token: String },
 }

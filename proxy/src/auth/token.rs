@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, ObjectId};
+use config::Config;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use moka::sync::Cache;
@@ -19,6 +19,8 @@ use super::{Caller, Identity, OwnKey, Refusal, random_hex};
 pub const SERVICE: &str = "dependency_proxy";
 /// How far the clocks of replicas may be apart.
 const LEEWAY: Duration = Duration::from_secs(60);
+/// Memory for tokens that were verified.
+const VERIFIED_BYTES: u64 = 16 * 1024 * 1024;
 /// More scopes than any client asks for at once.
 const MAX_SCOPES: usize = 64;
 
@@ -42,9 +44,8 @@ struct Claims {
     iat: i64,
     jti: String,
     access: Vec<Access>,
-    /// The group whose deploy token it is, as `namespace/name`; absent for users.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deploy_token_group: Option<String>,
+    /// Whether `sub` is a deploy token's name; else it is a user's.
+    deploy_token: bool,
     /// Fingerprint of the credential.
     credential: String,
 }
@@ -86,7 +87,11 @@ impl Signer {
                 .into_iter()
                 .map(|(kid, key)| (kid.to_owned(), DecodingKey::from_secret(key)))
                 .collect(),
-            verified: Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(3600)).build(),
+            verified: Cache::builder()
+                .weigher(|_, issued: &Arc<Issued>| issued.weight())
+                .max_capacity(VERIFIED_BYTES)
+                .time_to_live(Duration::from_secs(3600))
+                .build(),
         }
     }
 
@@ -113,10 +118,6 @@ impl Signer {
             name: name.to_string(),
             actions: vec!["pull".to_owned()],
         };
-        let deploy_token_group = match &caller.identity {
-            Identity::User(_) => None,
-            Identity::DeployToken { group, .. } => Some(group.to_string()),
-        };
         let iat = now.as_second();
         let claims = Claims {
             iss: SERVICE.to_owned(),
@@ -127,7 +128,7 @@ impl Signer {
             iat,
             jti: random_hex::<16>(),
             access: repositories.iter().map(access).collect(),
-            deploy_token_group,
+            deploy_token: matches!(caller.identity, Identity::DeployToken(_)),
             credential: caller.fingerprint.clone(),
         };
         let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::HS256) };
@@ -177,20 +178,19 @@ impl Signer {
 }
 
 impl Issued {
+    /// Roughly the bytes it takes in memory.
+    fn weight(&self) -> u32 {
+        let names: usize = self.repositories.iter().map(|name| name.len() + 32).sum();
+        u32::try_from(names + 256).unwrap_or(u32::MAX)
+    }
+
     fn read(claims: Claims) -> Option<Self> {
-        let identity = match claims.deploy_token_group {
-            None => Identity::User(claims.sub),
-            Some(group) => {
-                let (namespace, name) = group.split_once('/')?;
-                let group = ObjectId { namespace: namespace.to_owned(), name: name.to_owned() };
-                Identity::DeployToken { group, name: claims.sub }
-            }
-        };
+        let of = if claims.deploy_token { Identity::DeployToken } else { Identity::User };
         let pulls = |access: &Access| {
             access.kind == "repository" && access.actions.iter().any(|action| action == "pull")
         };
         Some(Self {
-            caller: Caller { identity, fingerprint: claims.credential },
+            caller: Caller { identity: of(claims.sub), fingerprint: claims.credential },
             repositories: claims.access.into_iter().filter(pulls).map(|access| access.name).collect(),
             not_before: Timestamp::from_second(claims.nbf).ok()?,
             expires: Timestamp::from_second(claims.exp).ok()?,

@@ -13,7 +13,7 @@ use crate::store::{self, Holder};
 use crate::upstream::{Class, Client, Reason};
 
 /// How often a request begins anew because somebody else's download failed.
-const TAKEOVERS: usize = 3;
+const TAKEOVERS: usize = 5;
 
 /// A blob to answer with.
 pub struct Blob {
@@ -21,6 +21,15 @@ pub struct Blob {
     pub size: Option<u64>,
     pub body: Body,
     pub outcome: Outcome,
+}
+
+/// What a request can do about a blob to which it had no right.
+enum Standing {
+    Served(Blob),
+    /// Upstream said to this account that it may have it: it may join a download.
+    Shown,
+    /// Nothing to join: it may begin a download.
+    Own,
 }
 
 /// Where a blob's bytes are.
@@ -99,10 +108,14 @@ impl Cache {
         let client = self.client(pull, source);
         let mut failure = Reason::Broken("the download failed".to_owned());
         for _ in 0..TAKEOVERS {
-            if let Some(blob) = self.proven(&client, &holder, digest, wanted).await? {
-                return Ok(blob);
-            }
-            let fill = self.fills.join((*digest, holder.origin.clone()), holder.clone(), client.clone());
+            let shown = match self.standing(&client, &holder, digest, wanted).await? {
+                Standing::Served(blob) => return Ok(blob),
+                Standing::Shown => true,
+                Standing::Own => false,
+            };
+            let key = (*digest, holder.origin.clone());
+            // A stranger's download began while this request looked: to join it takes a right.
+            let Some(fill) = self.fills.join(key, holder.clone(), client.clone(), shown) else { continue };
             match fill.begun().await {
                 Begun::Filling(size) => match fill.place() {
                     Some(place) => return Ok(Blob { size, body: Body::Fill(place), outcome: Outcome::Miss }),
@@ -126,35 +139,54 @@ impl Cache {
         Err(failure)
     }
 
-    /// Serves without a download of its own: a HEAD, a blob that this origin has delivered to others, or one that it
-    /// is delivering now. To get what others got, this group shows its right by a HEAD of its own (design §4.3).
-    async fn proven(
+    /// What this holder has to show for a blob. To get what others got, or are getting, it shows its right by a HEAD
+    /// of its own (design §4.3); its own download is a right in itself.
+    async fn standing(
         &self,
         client: &Arc<Client>,
         holder: &Holder,
         digest: &Digest,
         wanted: Wanted,
-    ) -> Result<Option<Blob>, Reason> {
+    ) -> Result<Standing, Reason> {
         let running = self.fills.running(&(*digest, holder.origin.clone()), holder);
-        // A download that ended since this request looked into the store has left everything there.
+        if wanted == Wanted::Bytes && running == Some(true) {
+            return Ok(Standing::Shown);
+        }
+        // A download of ours that ended since this request looked into the store has left everything there.
         if running.is_none()
-            && let Some(blob) = self.kept(digest, holder).await
+            && self.store.remembers_link(digest, holder)
+            && let Some(blob) = self.stored(digest, Outcome::Hit).await
         {
-            return Ok(Some(blob));
+            return Ok(Standing::Served(blob));
         }
-        if wanted == Wanted::Bytes && matches!(running, Some((_, true))) {
-            return Ok(None);
+        let copy = self.delivered(digest, &holder.origin).await;
+        if wanted == Wanted::Bytes && copy.is_none() && running.is_none() {
+            return Ok(Standing::Own);
         }
-        let delivered = self.or_empty("links", self.store.delivered(digest, &holder.origin).await).is_some();
-        if wanted == Wanted::Bytes && !delivered && running.is_none() {
-            return Ok(None);
+        match client.head_blob(&holder.repository, digest).await {
+            Ok(size) => match (copy, wanted) {
+                (Some(blob), _) => {
+                    self.or_empty("link", self.store.put_link(digest, holder, "").await);
+                    Ok(Standing::Served(blob))
+                }
+                (None, Wanted::Bytes) => Ok(Standing::Shown),
+                (None, Wanted::Head) => {
+                    Ok(Standing::Served(Blob { size, body: Body::None, outcome: Outcome::Miss }))
+                }
+            },
+            Err(error) => {
+                // Some registries answer no HEAD, or redirect it to where only GET is signed for: their GET decides.
+                let undecided = matches!(error.reason.class(), Class::Refused | Class::Wrong);
+                let alone = wanted == Wanted::Bytes && running.is_none();
+                if undecided && alone { Ok(Standing::Own) } else { Err(error.reason) }
+            }
         }
-        let size = client.head_blob(&holder.repository, digest).await.map_err(|error| error.reason)?;
-        if delivered && let Some(blob) = self.stored(digest, Outcome::Revalidated).await {
-            self.or_empty("link", self.store.put_link(digest, holder, "").await);
-            return Ok(Some(blob));
-        }
-        let head = Blob { size, body: Body::None, outcome: Outcome::Miss };
-        Ok((wanted == Wanted::Head).then_some(head))
+    }
+
+    /// The blob from the store, if this origin has ever delivered it to anybody.
+    async fn delivered(&self, digest: &Digest, origin: &str) -> Option<Blob> {
+        let copy = self.stored(digest, Outcome::Revalidated).await?;
+        self.or_empty("links", self.store.delivered(digest, origin).await)?;
+        Some(copy)
     }
 }

@@ -6,6 +6,7 @@ mod flight;
 mod fresh;
 mod list;
 mod manifest;
+mod tag;
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub use manifest::Manifest;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::resolve::{Source, Target};
-use crate::store::{Holder, Store};
+use crate::store::{self, Holder, Store};
 use crate::upstream::{Client, ManifestHead, Reason, Upstreams};
 
 /// Manifests kept in memory, in bytes.
@@ -137,9 +138,13 @@ impl Cache {
     }
 
     /// What the store says; where it fails, what it would say if it were empty.
-    fn or_empty<T: Default>(&self, what: &str, result: Result<T, crate::store::Error>) -> T {
+    fn or_empty<T: Default>(&self, what: &str, result: Result<T, store::Error>) -> T {
         result.unwrap_or_else(|error| {
-            tracing::warn!(%error, what, "the store failed; going on without it");
+            match error {
+                // It was said when it failed.
+                store::Error::Resting => tracing::debug!(%error, what, "going on without the store"),
+                _ => tracing::warn!(%error, what, "the store failed; going on without it"),
+            }
             T::default()
         })
     }

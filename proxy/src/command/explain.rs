@@ -58,26 +58,24 @@ async fn steps(config: &Config, explain: &Explain) -> Result<(), String> {
     let store =
         Store::look_into(&config.instance, &explain.data_dir, folder.path(), metrics, Clock::system());
     let store = store.map_err(|error| error.to_string())?;
-    let mut refusal = None;
+    let mut refusals = Vec::new();
     for source in &target.sources {
         println!("upstream  {} asks {} for {}", source.upstream.id, source.upstream.url, source.repository);
         match rule(&source.upstream, &source.repository) {
-            Some(why) => refusal = Some(why),
+            Some(why) => refusals.push(why),
             None => tell_cached(&store, &target, source, &reference).await,
         }
     }
-    match refusal {
-        Some(why) if target.sources.len() == 1 => Err(why),
-        _ => Ok(()),
-    }
+    // One upstream that may deliver is enough.
+    if refusals.len() == target.sources.len() { Err(refusals.join(" ")) } else { Ok(()) }
 }
 
 fn tell_role(config: &Config, lead: &Lead, user: &str) -> Result<(), String> {
-    let caller = caller_named(config, user)
+    let path = if let Lead::Route(route, _) = lead { route.group().path.as_str() } else { "" };
+    let caller = caller_named(config, path, user)
         .ok_or_else(|| format!("There is no user and no deploy token \"{user}\"."))?;
     authorize(config, &caller, lead, Clock::system().now())
         .map_err(|refusal| format!("{user}: {refusal}."))?;
-    let path = if let Lead::Route(route, _) = lead { route.group().path.as_str() } else { "" };
     match role_of(config, path, user) {
         Some(role) => println!("role      {user} is {}", role_name(role)),
         None => println!("role      {user} is a deploy token of the group or a parent"),
@@ -92,11 +90,18 @@ fn rule(upstream: &Upstream, repository: &Name) -> Option<String> {
             println!("rule      {} rules, none refuses it", upstream.rules.len());
             None
         }
-        Some(Refusal::Denied(name)) => {
-            Some(format!("Rule \"{name}\" of upstream {} refuses this repository.", upstream.id.name))
-        }
-        Some(Refusal::NotAllowed) => {
-            Some(format!("No allow rule of upstream {} matches this repository.", upstream.id.name))
+        Some(refusal) => {
+            let upstream = &upstream.id.name;
+            let why = match refusal {
+                Refusal::Denied(name) => {
+                    format!("Rule \"{name}\" of upstream {upstream} refuses this repository.")
+                }
+                Refusal::NotAllowed => {
+                    format!("No allow rule of upstream {upstream} matches this repository.")
+                }
+            };
+            println!("rule      {why}");
+            Some(why)
         }
     }
 }

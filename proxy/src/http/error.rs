@@ -109,6 +109,15 @@ impl Problem {
             Refusal::NoRole { group, caller } => denied(format!(
                 "No group \"{group}\", or {caller} has no role in it. Check the path, or ask its owner for the Guest role."
             )),
+            Refusal::Busy => Self {
+                retry_after: Some(5),
+                outcome: Outcome::ClientError,
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "TOOMANYREQUESTS",
+                    "Too many sign-ins are being checked. Try again in 5 s.".to_owned(),
+                )
+            },
             Refusal::NoPullScope { token } => denied(format!("Deploy token \"{token}\" has no scope read_registry.")),
         }
     }

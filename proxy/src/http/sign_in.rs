@@ -3,6 +3,7 @@
 //! Source: Docker token authentication specification, "token" and "oauth".
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::to_bytes;
 use axum::extract::Request;
@@ -20,6 +21,8 @@ use crate::metrics::TokenLabels;
 
 /// The largest form that is read.
 const MAX_FORM: usize = 64 * 1024;
+/// For the whole form: a client that sends it byte by byte holds a connection no longer than one that sends headers so.
+const FORM: Duration = Duration::from_secs(30);
 
 /// What a client asks for.
 struct Ask {
@@ -105,7 +108,8 @@ fn query(head: &Head) -> Ask {
 }
 
 async fn form(request: Request) -> Result<Ask, Problem> {
-    let body = to_bytes(request.into_body(), MAX_FORM).await;
+    let body = tokio::time::timeout(FORM, to_bytes(request.into_body(), MAX_FORM)).await;
+    let body = body.map_err(|_| Problem::bad_request("the form did not come within 30 s"))?;
     let body = body.map_err(|_| Problem::bad_request("the form is larger than 64 KiB or was cut off"))?;
     let mut ask = Ask { service: None, scopes: Vec::new(), password: None };
     let (mut grant, mut user, mut password) = (None, None, None);

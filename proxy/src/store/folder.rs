@@ -7,17 +7,28 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use lru::LruCache;
 use oci::Digest;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use rustix::fs::{Timespec, Timestamps};
 use tempfile::NamedTempFile;
 
 use crate::metrics::Metrics;
 
+/// Room is taken in steps of this: a blob that is announced large and never comes pushes nothing out.
+const STEP: u64 = 16 * 1024 * 1024;
+/// The time of last use is written to the disk at most this often: after a restart it orders what to remove.
+const TOUCH: Duration = Duration::from_secs(3600);
+
+const USED_NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+};
+
 /// The folder of one replica.
-pub struct Folder {
+pub(super) struct Folder {
     blobs: PathBuf,
     spool: PathBuf,
     /// Bound in bytes of blobs and spool together.
@@ -27,9 +38,31 @@ pub struct Folder {
 }
 
 struct State {
-    kept: LruCache<Digest, u64>,
+    kept: LruCache<Digest, Kept>,
     kept_bytes: u64,
     spooled_bytes: u64,
+}
+
+/// A blob that is there.
+struct Kept {
+    size: u64,
+    /// When its time of last use was last written to the disk.
+    touched: Instant,
+}
+
+impl Kept {
+    fn new(size: u64) -> Self {
+        Self { size, touched: Instant::now() }
+    }
+
+    /// Whether it is time to write down that it is in use.
+    fn touch(&mut self) -> bool {
+        let due = self.touched.elapsed() >= TOUCH;
+        if due {
+            self.touched = Instant::now();
+        }
+        due
+    }
 }
 
 /// No room: everything in the folder is a download in progress, or the blob is larger than the bound.
@@ -42,7 +75,7 @@ impl Folder {
     ///
     /// # Errors
     /// When the folder cannot be made or read.
-    pub fn open(blobs: PathBuf, spool: PathBuf, limit: u64, metrics: Metrics) -> io::Result<Self> {
+    pub(super) fn open(blobs: PathBuf, spool: PathBuf, limit: u64, metrics: Metrics) -> io::Result<Self> {
         fs::create_dir_all(&blobs)?;
         match fs::remove_dir_all(&spool) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -55,11 +88,11 @@ impl Folder {
         found.sort_by_key(|(_, _, used)| *used);
         let mut state = State { kept: LruCache::unbounded(), kept_bytes: 0, spooled_bytes: 0 };
         for (digest, size, _) in found {
-            state.kept.put(digest, size);
+            state.kept.put(digest, Kept::new(size));
             state.kept_bytes += size;
         }
         let folder = Self { blobs, spool, limit, state: Mutex::new(state), metrics };
-        folder.evict_until_fits(0).ok();
+        drop(folder.evict_until_fits(0));
         folder.publish(&folder.state.lock());
         Ok(folder)
     }
@@ -68,12 +101,13 @@ impl Folder {
     ///
     /// # Errors
     /// When the file is there but cannot be read.
-    pub fn blob(&self, digest: &Digest) -> io::Result<Option<(Arc<File>, u64)>> {
-        if self.state.lock().kept.get(digest).is_none() {
-            return Ok(None);
-        }
+    pub(super) fn blob(&self, digest: &Digest) -> io::Result<Option<(Arc<File>, u64)>> {
+        let Some(due) = self.state.lock().kept.get_mut(digest).map(Kept::touch) else { return Ok(None) };
         match File::open(self.path(digest)) {
             Ok(file) => {
+                if due {
+                    rustix::fs::futimens(&file, &USED_NOW).ok();
+                }
                 let size = file.metadata()?.len();
                 Ok(Some((Arc::new(file), size)))
             }
@@ -85,53 +119,59 @@ impl Folder {
         }
     }
 
-    /// Begins a download: an empty file with room for that many bytes.
+    /// Begins a download: an empty file, for which room is taken as it grows.
     ///
     /// # Errors
-    /// When there is no room for it.
-    pub fn spool(self: &Arc<Self>, expected: u64) -> Result<Spool, Full> {
-        self.reserve(expected)?;
-        let room = Room { folder: self.clone(), bytes: expected };
+    /// When there is no room for the first bytes, or never will be for as many as are stated.
+    pub(super) fn spool(self: &Arc<Self>, stated: Option<u64>) -> Result<Spool, Full> {
+        if stated.is_some_and(|stated| stated > self.limit) {
+            return Err(Full);
+        }
+        let bytes = stated.unwrap_or(STEP).min(STEP);
+        self.reserve(bytes)?;
+        let room = Room { folder: self.clone(), bytes };
         let made = NamedTempFile::new_in(&self.spool).and_then(|file| Ok((Arc::new(file.reopen()?), file)));
         let (reader, file) = made.map_err(|error| {
             tracing::warn!(%error, "cannot write to the local folder");
             Full
         })?;
-        Ok(Spool { file, reader, room })
+        Ok(Spool { file, reader, room, stated })
     }
 
     fn reserve(&self, bytes: u64) -> Result<(), Full> {
-        self.evict_until_fits(bytes)?;
-        let mut state = self.state.lock();
+        let mut state = self.evict_until_fits(bytes)?;
         state.spooled_bytes += bytes;
         self.publish(&state);
         Ok(())
     }
 
-    fn evict_until_fits(&self, bytes: u64) -> Result<(), Full> {
+    /// Removes what was not used for the longest time until there is room, and holds the lock on it.
+    fn evict_until_fits(&self, bytes: u64) -> Result<MutexGuard<'_, State>, Full> {
+        let mut state = self.state.lock();
         loop {
-            let victim = {
-                let mut state = self.state.lock();
-                if state.spooled_bytes.saturating_add(bytes) > self.limit {
-                    return Err(Full);
-                }
-                if state.kept_bytes + state.spooled_bytes + bytes <= self.limit {
-                    return Ok(());
-                }
-                let Some((digest, size)) = state.kept.pop_lru() else { return Err(Full) };
-                state.kept_bytes -= size;
-                digest
-            };
+            if state.spooled_bytes.saturating_add(bytes) > self.limit {
+                return Err(Full);
+            }
+            if state.kept_bytes + state.spooled_bytes + bytes <= self.limit {
+                return Ok(state);
+            }
+            let Some((digest, kept)) = state.kept.pop_lru() else { return Err(Full) };
+            state.kept_bytes -= kept.size;
             self.metrics.evictions.inc();
-            // Whoever reads it now keeps reading: an open file outlives its name.
-            fs::remove_file(self.path(&victim)).ok();
+            // Whoever reads it now keeps reading: an open file outlives its name. Under the lock, so that a blob which
+            // is kept again at this moment is not the one that is removed.
+            fs::remove_file(self.path(&digest)).ok();
         }
     }
 
+    /// Somebody else removed a file.
     fn forget(&self, digest: &Digest) {
         let mut state = self.state.lock();
-        if let Some(size) = state.kept.pop(digest) {
-            state.kept_bytes -= size;
+        // Unless it was kept again meanwhile.
+        if !self.path(digest).exists()
+            && let Some(kept) = state.kept.pop(digest)
+        {
+            state.kept_bytes -= kept.size;
         }
         self.publish(&state);
     }
@@ -153,6 +193,22 @@ struct Room {
     bytes: u64,
 }
 
+impl Room {
+    /// Turns into a kept blob in one step: nobody takes the room in between, and nobody removes the new file for the
+    /// old one.
+    fn becomes(mut self, file: NamedTempFile, path: &Path, digest: &Digest, size: u64) -> io::Result<()> {
+        let mut state = self.folder.state.lock();
+        file.persist(path).map_err(|error| error.error)?;
+        if state.kept.put(*digest, Kept::new(size)).is_none() {
+            state.kept_bytes += size;
+        }
+        state.spooled_bytes = state.spooled_bytes.saturating_sub(self.bytes);
+        self.bytes = 0;
+        self.folder.publish(&state);
+        Ok(())
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         let mut state = self.folder.state.lock();
@@ -166,6 +222,7 @@ pub struct Spool {
     file: NamedTempFile,
     reader: Arc<File>,
     room: Room,
+    stated: Option<u64>,
 }
 
 impl Spool {
@@ -181,10 +238,11 @@ impl Spool {
     /// [`io::ErrorKind::StorageFull`] when the folder's bound is reached, or what the disk says.
     pub fn append(&mut self, written: u64, bytes: &[u8]) -> io::Result<()> {
         let needed = written + bytes.len() as u64;
-        if let Some(more @ 1..) = needed.checked_sub(self.room.bytes) {
+        if needed > self.room.bytes {
+            let goal = self.stated.map_or(needed + STEP, |stated| stated.min(needed + STEP)).max(needed);
             let full = |full| io::Error::new(io::ErrorKind::StorageFull, full);
-            self.room.folder.reserve(more).map_err(full)?;
-            self.room.bytes = needed;
+            self.room.folder.reserve(goal - self.room.bytes).map_err(full)?;
+            self.room.bytes = goal;
         }
         io::Write::write_all(self.file.as_file_mut(), bytes)
     }
@@ -196,20 +254,12 @@ impl Spool {
     pub fn keep(self, digest: &Digest) -> io::Result<()> {
         let Self { file, room, .. } = self;
         file.as_file().sync_data()?;
-        let folder = room.folder.clone();
-        let path = folder.path(digest);
+        let path = room.folder.path(digest);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
         let size = file.as_file().metadata()?.len();
-        file.persist(&path).map_err(|error| error.error)?;
-        drop(room);
-        let mut state = folder.state.lock();
-        if state.kept.put(*digest, size).is_none() {
-            state.kept_bytes += size;
-        }
-        folder.publish(&state);
-        Ok(())
+        room.becomes(file, &path, digest, size)
     }
 }
 

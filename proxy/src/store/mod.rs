@@ -3,40 +3,51 @@
 //! Blobs are read from the local folder first, then from the object store where there is one. Records are small
 //! objects; each can be lost without harm: a cache forgets, it never lies.
 
+mod bucket;
 mod folder;
 mod key;
-mod object;
+mod memory;
+mod objects;
 mod read;
 mod record;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use config::{Instance, ObjectId, Storage};
-use futures_util::StreamExt;
-use moka::sync::Cache as Memory;
+use futures_util::stream::BoxStream;
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
 use oci::{Digest, Tag};
 
-pub use folder::{Folder, Full, Spool};
+use folder::Folder;
+pub use folder::{Full, Spool};
 pub use key::{Holder, Key};
+use memory::Memory;
+use objects::{MAX_SMALL, Objects};
 pub use read::read_file;
 pub use record::TagRecord;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
-/// How long a record in memory is believed before the store is asked again: other replicas write there too.
-const MEMORY: Duration = Duration::from_secs(60);
+/// The right to a blob is written again at most this often, to say that it is in use.
+const LINK_PRECISION: Duration = Duration::from_secs(3600);
+/// A check that found nothing new is written to the store at most this often.
+const CHECKED_AT_PRECISION: Duration = Duration::from_secs(60);
 
 /// The store could not do it. Never "not there": that is `None`.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the store failed: {0}")]
-    Objects(Arc<object_store::Error>),
+    /// Only the kind of failure: an object store repeats parts of our signed request in its errors.
+    #[error("the object store failed: {0}")]
+    Objects(&'static str),
+    #[error("the object store gave no answer in {} s", .0.as_secs())]
+    Slow(Duration),
+    #[error("the object store failed a moment ago")]
+    Resting,
     #[error("the local folder failed: {0}")]
     Folder(Arc<std::io::Error>),
 }
@@ -44,6 +55,20 @@ pub enum Error {
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::Folder(Arc::new(error))
+    }
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        use object_store::Error as E;
+        Self::Objects(match error {
+            E::NotFound { .. } => "not found",
+            E::PermissionDenied { .. } => "permission denied",
+            E::Unauthenticated { .. } => "the credentials were refused",
+            E::Precondition { .. } | E::AlreadyExists { .. } => "somebody else was first",
+            E::InvalidPath { .. } => "the path is refused",
+            _ => "no usable answer",
+        })
     }
 }
 
@@ -68,7 +93,7 @@ pub struct Store {
     instance: ObjectId,
     folder: Arc<Folder>,
     /// Where records are; blobs too if it is shared.
-    objects: Arc<dyn ObjectStore>,
+    objects: Objects,
     /// Whether `objects` holds blobs beside the local folder.
     shared: bool,
     links: Memory<(Digest, Holder), Arc<str>>,
@@ -83,12 +108,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made, or the bucket's settings are unusable. That a bucket cannot be reached is no
     /// error here: pulls go on without it.
-    pub fn open(
-        instance: &Instance,
-        data_dir: &std::path::Path,
-        metrics: Metrics,
-        clock: Clock,
-    ) -> Result<Self, Error> {
+    pub fn open(instance: &Instance, data_dir: &Path, metrics: Metrics, clock: Clock) -> Result<Self, Error> {
         let blobs: PathBuf =
             data_dir.join(format!("{}.{}/v1/blobs", instance.id.namespace, instance.id.name));
         let folder = Folder::open(blobs, data_dir.join("spool"), instance.local_size_limit, metrics.clone())?;
@@ -101,8 +121,8 @@ impl Store {
     /// As for [`Self::open`].
     pub fn look_into(
         instance: &Instance,
-        data_dir: &std::path::Path,
-        empty: &std::path::Path,
+        data_dir: &Path,
+        empty: &Path,
         metrics: Metrics,
         clock: Clock,
     ) -> Result<Self, Error> {
@@ -113,26 +133,21 @@ impl Store {
     fn over(
         folder: Folder,
         instance: &Instance,
-        data_dir: &std::path::Path,
+        data_dir: &Path,
         metrics: Metrics,
         clock: Clock,
     ) -> Result<Self, Error> {
-        let folder = Arc::new(folder);
-        let (objects, shared): (Arc<dyn ObjectStore>, bool) = match &instance.storage {
-            Storage::Folder => {
-                (Arc::new(LocalFileSystem::new_with_prefix(data_dir).map_err(objects)?), false)
-            }
-            Storage::S3(s3) => (object::bucket(s3).map_err(objects)?, true),
+        let (store, shared): (Arc<dyn ObjectStore>, bool) = match &instance.storage {
+            Storage::Folder => (Arc::new(LocalFileSystem::new_with_prefix(data_dir)?), false),
+            Storage::S3(s3) => (bucket::connect(s3)?, true),
         };
-        let memory = || Memory::builder().max_capacity(200_000).time_to_live(MEMORY).build();
-        let tags = Memory::builder().max_capacity(100_000).time_to_live(MEMORY).build();
         Ok(Self {
             instance: instance.id.clone(),
-            folder,
-            objects,
+            folder: Arc::new(folder),
+            objects: Objects::new(store, metrics.clone()),
             shared,
-            links: memory(),
-            tags,
+            links: Memory::new(200_000, clock.clone()),
+            tags: Memory::new(100_000, clock.clone()),
             metrics,
             clock,
         })
@@ -142,8 +157,8 @@ impl Store {
     ///
     /// # Errors
     /// When there is no room for it.
-    pub fn spool(&self, expected: u64) -> Result<Spool, Full> {
-        self.folder.spool(expected).inspect_err(|_| self.note_full())
+    pub fn spool(&self, stated: Option<u64>) -> Result<Spool, Full> {
+        self.folder.spool(stated).inspect_err(|_| self.note_full())
     }
 
     /// Counts a download that the folder did not take.
@@ -160,14 +175,21 @@ impl Store {
         if let Some(media_type) = self.links.get(&key) {
             return Ok(Some(media_type));
         }
-        let Some((bytes, read_at)) = self.read(&Key::Link(digest, holder)).await? else { return Ok(None) };
-        let media_type: Arc<str> = String::from_utf8_lossy(&bytes).into();
-        self.links.insert(key, media_type.clone());
+        let read = self.read(&Key::Link(digest, holder)).await;
         // Its LastModified is the last read; once an hour is exact enough for a cleanup that counts days.
-        if crate::clock::since(self.clock.now(), read_at) > Duration::from_secs(3600) {
-            self.write(&Key::Link(digest, holder), bytes).await.ok();
+        if let Ok(Some((bytes, read_at))) = &read
+            && crate::clock::since(self.clock.now(), *read_at) > LINK_PRECISION
+        {
+            self.write(&Key::Link(digest, holder), bytes.clone()).await.ok();
         }
-        Ok(Some(media_type))
+        let media_type = read.map(|found| found.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into()));
+        self.links.settle(key, media_type)
+    }
+
+    /// Whether this process wrote or read that right a moment ago; asks no store.
+    #[must_use]
+    pub fn remembers_link(&self, digest: &Digest, holder: &Holder) -> bool {
+        self.links.get(&(*digest, holder.clone())).is_some()
     }
 
     /// Writes the right to a blob. It holds in memory at once, also where the store fails.
@@ -185,11 +207,8 @@ impl Store {
     /// When the store cannot be read.
     pub async fn delivered(&self, digest: &Digest, origin: &str) -> Result<Option<Arc<str>>, Error> {
         let prefix = Key::Links(digest, origin).path(&self.instance);
-        let started = Instant::now();
-        let first = self.objects.list(Some(&prefix)).next().await;
-        self.metrics.store_operation("list", matches!(first, Some(Err(_))), started.elapsed());
-        let Some(link) = first.transpose().map_err(objects)? else { return Ok(None) };
-        let got = self.get(&link.location, GetOptions::default()).await?;
+        let Some(link) = self.objects.any_below(&prefix).await? else { return Ok(None) };
+        let got = self.objects.get(&link).await?;
         Ok(got.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into()))
     }
 
@@ -202,28 +221,31 @@ impl Store {
         if let Some(record) = self.tags.get(&key) {
             return Ok(Some(record));
         }
-        let Some((bytes, _)) = self.read(&Key::Tag(holder, tag)).await? else { return Ok(None) };
-        let record = serde_json::from_slice::<TagRecord>(&bytes).ok().map(Arc::new);
-        if let Some(record) = &record {
-            self.tags.insert(key, record.clone());
-        }
-        Ok(record)
+        let read = self.read(&Key::Tag(holder, tag)).await;
+        let record = |bytes: &Bytes| {
+            let record = serde_json::from_slice::<TagRecord>(bytes).ok()?;
+            Some(Arc::new(TagRecord { written_at: record.checked_at, ..record }))
+        };
+        self.tags.settle(key, read.map(|found| found.and_then(|(bytes, _)| record(&bytes))))
     }
 
-    /// Writes what a tag is now. `durable: false` keeps it in memory alone: a check that found nothing new.
+    /// Writes what a tag is now. A check that found nothing new is written to the store once a minute at most, and
+    /// held in memory meanwhile.
     ///
     /// # Errors
     /// When the store cannot be written; in memory it holds all the same.
-    pub async fn put_tag(
-        &self,
-        holder: &Holder,
-        tag: &Tag,
-        record: TagRecord,
-        durable: bool,
-    ) -> Result<(), Error> {
+    pub async fn put_tag(&self, holder: &Holder, tag: &Tag, record: TagRecord) -> Result<(), Error> {
+        let key = (holder.clone(), tag.clone());
+        let written = self
+            .tags
+            .get(&key)
+            .filter(|before| before.digest == record.digest)
+            .map(|before| before.written_at);
+        let due = written.is_none_or(|at| crate::clock::since(record.checked_at, at) >= CHECKED_AT_PRECISION);
+        let written_at = written.filter(|_| !due).unwrap_or(record.checked_at);
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
-        self.tags.insert((holder.clone(), tag.clone()), Arc::new(record));
-        if durable { self.write(&Key::Tag(holder, tag), bytes.into()).await } else { Ok(()) }
+        self.tags.insert(key, Arc::new(TagRecord { written_at, ..record }));
+        if due { self.write(&Key::Tag(holder, tag), bytes.into()).await } else { Ok(()) }
     }
 
     /// Looks for a blob's bytes, whoever may have them.
@@ -237,22 +259,20 @@ impl Store {
         if !self.shared {
             return Ok(None);
         }
-        let options = GetOptions { head: true, ..GetOptions::default() };
-        let started = Instant::now();
-        let got = self.objects.get_opts(&Key::Blob(digest).path(&self.instance), options).await;
-        let found = absent_is_none(got);
-        self.metrics.store_operation("head", found.is_err(), started.elapsed());
-        Ok(found?.map(|result| Blob::Remote { size: result.meta.size }))
+        let size = self.objects.head(&Key::Blob(digest).path(&self.instance)).await?;
+        Ok(size.map(|size| Blob::Remote { size }))
     }
 
-    /// Reads a whole small blob, such as a manifest.
+    /// Reads a whole small blob, such as a manifest; `None` also for what is too large to be one.
     ///
     /// # Errors
     /// When folder or store cannot be read.
     pub async fn bytes(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
         if let Some((file, size)) = self.folder.blob(digest)? {
-            let bytes = read_file(file, 0, usize::try_from(size).unwrap_or(usize::MAX)).await?;
-            return Ok(Some(bytes));
+            let Some(length) = usize::try_from(size).ok().filter(|_| size <= MAX_SMALL) else {
+                return Ok(None);
+            };
+            return Ok(Some(read_file(file, 0, length).await?));
         }
         if !self.shared {
             return Ok(None);
@@ -268,12 +288,8 @@ impl Store {
         &self,
         digest: &Digest,
         range: std::ops::Range<u64>,
-    ) -> Result<futures_util::stream::BoxStream<'static, object_store::Result<Bytes>>, Error> {
-        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        let started = Instant::now();
-        let got = self.objects.get_opts(&Key::Blob(digest).path(&self.instance), options).await;
-        self.metrics.store_operation("get", got.is_err(), started.elapsed());
-        Ok(got.map_err(objects)?.into_stream())
+    ) -> Result<BoxStream<'static, object_store::Result<Bytes>>, Error> {
+        self.objects.stream(&Key::Blob(digest).path(&self.instance), range).await
     }
 
     /// Keeps proven bytes under their digest: in the shared store if there is one, and in the local folder.
@@ -282,7 +298,11 @@ impl Store {
     /// When the shared store, or the folder where there is none, did not take them. The folder's copy is kept even
     /// when the shared store fails.
     pub async fn keep(&self, spool: Spool, digest: Digest) -> Result<(), Error> {
-        let uploaded = if self.shared { self.upload(&spool, &digest).await } else { Ok(()) };
+        let uploaded = if self.shared {
+            self.objects.upload(&Key::Blob(&digest).path(&self.instance), spool.reader()).await
+        } else {
+            Ok(())
+        };
         let started = Instant::now();
         let kept = tokio::task::spawn_blocking(move || spool.keep(&digest)).await;
         let kept = kept.map_err(std::io::Error::other).and_then(|result| result);
@@ -298,7 +318,7 @@ impl Store {
     /// # Errors
     /// As for [`Self::keep`].
     pub async fn keep_bytes(&self, digest: Digest, bytes: Bytes) -> Result<(), Error> {
-        let mut spool = match self.spool(bytes.len() as u64) {
+        let mut spool = match self.spool(Some(bytes.len() as u64)) {
             Ok(spool) => spool,
             Err(Full) if self.shared => return self.write(&Key::Blob(&digest), bytes).await,
             Err(full) => return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, full).into()),
@@ -307,53 +327,11 @@ impl Store {
         self.keep(written.map_err(std::io::Error::other)??, digest).await
     }
 
-    async fn upload(&self, spool: &Spool, digest: &Digest) -> Result<(), Error> {
-        let started = Instant::now();
-        let path = Key::Blob(digest).path(&self.instance);
-        let uploaded = object::upload(self.objects.as_ref(), &path, spool.reader()).await;
-        self.metrics.store_operation("put", uploaded.is_err(), started.elapsed());
-        uploaded
-    }
-
     async fn read(&self, key: &Key<'_>) -> Result<Option<(Bytes, jiff::Timestamp)>, Error> {
-        self.get(&key.path(&self.instance), GetOptions::default()).await
-    }
-
-    async fn get(
-        &self,
-        path: &object_store::path::Path,
-        options: GetOptions,
-    ) -> Result<Option<(Bytes, jiff::Timestamp)>, Error> {
-        let started = Instant::now();
-        let read = async {
-            let Some(result) = absent_is_none(self.objects.get_opts(path, options).await)? else {
-                return Ok(None);
-            };
-            let modified =
-                jiff::Timestamp::from_second(result.meta.last_modified.timestamp()).unwrap_or_default();
-            Ok(Some((result.bytes().await.map_err(objects)?, modified)))
-        }
-        .await;
-        self.metrics.store_operation("get", read.is_err(), started.elapsed());
-        read
+        self.objects.get(&key.path(&self.instance)).await
     }
 
     async fn write(&self, key: &Key<'_>, bytes: Bytes) -> Result<(), Error> {
-        let started = Instant::now();
-        let put = self.objects.put(&key.path(&self.instance), PutPayload::from_bytes(bytes)).await;
-        self.metrics.store_operation("put", put.is_err(), started.elapsed());
-        put.map(drop).map_err(objects)
-    }
-}
-
-fn objects(error: object_store::Error) -> Error {
-    Error::Objects(Arc::new(error))
-}
-
-fn absent_is_none<T>(result: object_store::Result<T>) -> Result<Option<T>, Error> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(object_store::Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(objects(error)),
+        self.objects.put(&key.path(&self.instance), bytes).await
     }
 }

@@ -14,4 +14,15 @@ pub struct TagRecord {
     pub size: u64,
     /// When upstream last said that the tag is this.
     pub checked_at: Timestamp,
+    /// The `checked_at` that is in the store: that in memory may be newer.
+    #[serde(skip)]
+    pub written_at: Timestamp,
+}
+
+impl TagRecord {
+    /// What a tag is, as it was said just now.
+    #[must_use]
+    pub fn new(digest: Digest, media_type: String, size: u64, checked_at: Timestamp) -> Self {
+        Self { digest, media_type, size, checked_at, written_at: checked_at }
+    }
 }

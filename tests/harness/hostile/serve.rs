@@ -106,7 +106,9 @@ pub struct Ca {
 }
 
 impl Ca {
-    pub(super) fn generate() -> Self {
+    /// A new one, which nobody trusts yet.
+    #[must_use]
+    pub fn generate() -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -115,11 +117,18 @@ impl Ca {
         Self { pem, issuer: rcgen::Issuer::new(params, key) }
     }
 
-    fn acceptor(&self) -> TlsAcceptor {
+    /// A certificate for 127.0.0.1 and localhost, and its key.
+    #[must_use]
+    pub fn issue(&self) -> (rcgen::Certificate, rcgen::KeyPair) {
         let key = rcgen::KeyPair::generate().unwrap();
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
         let certificate =
             rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        (certificate, key)
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        let (certificate, key) = self.issue();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

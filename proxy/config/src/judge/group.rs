@@ -184,8 +184,8 @@ impl Bench<'_> {
             else {
                 continue;
             };
-            let (group, hex) = (id.to_string(), hash.to_hex());
-            let fingerprint = fingerprint(&["deploy-token", &group, &token.name, &hex].map(str::as_bytes));
+            // Of the credential alone: one Secret may serve several groups.
+            let fingerprint = fingerprint(&["deploy-token", &username, &hash.to_hex()].map(str::as_bytes));
             tokens.push(DeployToken {
                 name: token.name.clone(),
                 username,

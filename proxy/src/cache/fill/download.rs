@@ -18,8 +18,8 @@ use crate::upstream::{BlobBody, Class, Client, Reason};
 const TRIES: usize = 4;
 /// Bytes that wait for the disk while it is writing.
 const PENDING: usize = 1024 * 1024;
-/// Room that a blob gets for which upstream states no length.
-const UNSTATED: u64 = 16 * 1024 * 1024;
+/// How long a download in progress waits for an upstream that rests.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// The largest blob that is taken without a stated length: an endless body must not empty the folder.
 const MAX_UNSTATED: u64 = 5 * 1024 * 1024 * 1024;
 
@@ -34,6 +34,8 @@ struct Download<'a> {
     fill: &'a Fill,
     store: &'a Arc<Store>,
     size: Option<u64>,
+    /// Upstream has answered 2xx to the account that began.
+    is_answered: bool,
     /// `None` while a batch is being written.
     came: Option<Came>,
     sink: Sink,
@@ -66,7 +68,8 @@ impl Fill {
     pub(super) async fn download(&self, store: &Arc<Store>) -> Result<Proven, (Holder, Reason)> {
         let hasher = Hasher::new(self.digest.algorithm());
         let came = Some(Came { hasher, bytes: 0 });
-        let mut download = Download { fill: self, store, size: None, came, sink: Sink::Fresh };
+        let mut download =
+            Download { fill: self, store, size: None, is_answered: false, came, sink: Sink::Fresh };
         let mut account = 0;
         loop {
             let (holder, client) = self.waiters.lock()[account].clone();
@@ -75,8 +78,10 @@ impl Fill {
                 Err(reason) => reason,
             };
             account += 1;
-            // Where upstream says no to one account, the others ask for themselves.
-            if reason.class() != Class::Outage || account >= self.waiters.lock().len() {
+            // Where upstream says no to one account, or nothing at all, the others ask for themselves: what another
+            // account brings is for those who have shown their right.
+            let shown = download.is_answered && reason.class() == Class::Outage;
+            if !shown || account >= self.waiters.lock().len() {
                 return Err((holder, reason));
             }
         }
@@ -101,6 +106,14 @@ impl Download<'_> {
                 },
                 Err(error) => error.reason,
             };
+            // The upstream rests because of others' failures: a download that has begun waits for it.
+            if let Reason::Resting(left) = reason
+                && before > 0
+                && left <= LONGEST_REST
+            {
+                tokio::time::sleep(left).await;
+                continue;
+            }
             if !reason.is_transient() {
                 // That it rests now is because it failed before.
                 return Err(failure.filter(|_| matches!(reason, Reason::Resting(_))).unwrap_or(reason));
@@ -133,6 +146,7 @@ impl Download<'_> {
 
     /// Takes note of what upstream says about the length, and makes the spool file.
     fn begin(&mut self, stated: Option<u64>) -> Result<(), Reason> {
+        self.is_answered = true;
         match (self.size, stated) {
             (Some(size), Some(stated)) if size != stated => {
                 return Err(Reason::Wrong(format!("the blob had {size} bytes before and has {stated} now")));
@@ -141,7 +155,8 @@ impl Download<'_> {
             _ => {}
         }
         if matches!(self.sink, Sink::Fresh) {
-            match self.store.spool(self.size.unwrap_or(UNSTATED)) {
+            // Room is taken as bytes come: what an upstream states costs nobody else's blobs.
+            match self.store.spool(self.size) {
                 Ok(spool) => {
                     self.fill.file.set(spool.reader()).ok();
                     self.sink = Sink::Disk(Some(spool));
@@ -216,7 +231,7 @@ impl Download<'_> {
         &mut self,
         batch: Result<Batch, tokio::task::JoinError>,
     ) -> Result<Option<Vec<Bytes>>, Reason> {
-        let batch = batch.map_err(|_| Reason::Broken("the disk's thread ended".to_owned()))?;
+        let batch = batch.map_err(|_| lost())?;
         let bytes = batch.came.bytes;
         self.came = Some(batch.came);
         self.sink = Sink::Disk(Some(batch.spool));
@@ -237,16 +252,15 @@ impl Download<'_> {
 
     /// Lets a chunk pass through the window.
     async fn pass(&mut self, chunk: Bytes) -> Result<(), Reason> {
-        let Some(came) = &mut self.came else {
-            return Err(Reason::Broken("the disk's thread ended".to_owned()));
-        };
-        let before = came.bytes;
-        came.hasher.update(&chunk);
-        came.bytes += chunk.len() as u64;
-        let bytes = came.bytes;
+        let Some(before) = self.came.as_ref().map(|came| came.bytes) else { return Err(lost()) };
+        let bytes = before + chunk.len() as u64;
         let shown = self.shown(bytes, before)?;
-        let pushed = self.fill.window.push(chunk).await;
-        pushed.map_err(|Abandoned| Reason::Broken("nobody reads what is not kept".to_owned()))?;
+        let pushed = self.fill.window.push(chunk.clone()).await;
+        pushed.map_err(|Abandoned| Reason::Wrong("nobody reads what is not kept".to_owned()))?;
+        if let Some(came) = &mut self.came {
+            came.hasher.update(&chunk);
+            came.bytes = bytes;
+        }
         self.fill.progress.send_modify(|progress| progress.readable = shown.max(progress.readable));
         Ok(())
     }
@@ -270,7 +284,6 @@ impl Download<'_> {
     }
 
     fn prove(self) -> Result<Proven, Reason> {
-        let lost = || Reason::Broken("the disk's thread ended".to_owned());
         let came = self.came.ok_or_else(lost)?;
         let digest = came.hasher.finish();
         if digest != self.fill.digest {
@@ -295,6 +308,10 @@ impl Batch {
         }
         Self { spool, came, refused: None }
     }
+}
+
+fn lost() -> Reason {
+    Reason::Wrong("the disk's thread ended".to_owned())
 }
 
 async fn finished(writing: &mut Option<JoinHandle<Batch>>) -> Result<Batch, tokio::task::JoinError> {

@@ -98,22 +98,25 @@ impl Fills {
         }
     }
 
-    /// The fill in progress, and whether this holder has shown its right to it already.
-    pub(super) fn running(&self, key: &FillKey, holder: &Holder) -> Option<(Arc<Fill>, bool)> {
-        let fill = self.running.lock().get(key).cloned()?;
-        let known = fill.waiters.lock().iter().any(|(waiter, _)| waiter == holder);
-        Some((fill, known))
+    /// Whether there is a fill in progress, and whether this holder is among those who wait for it.
+    pub(super) fn running(&self, key: &FillKey, holder: &Holder) -> Option<bool> {
+        self.running.lock().get(key).map(|fill| fill.waits(holder))
     }
 
-    /// Joins the fill in progress, or begins it. The holder must have shown its right before joining one.
-    pub(super) fn join(self: &Arc<Self>, key: FillKey, holder: Holder, client: Arc<Client>) -> Arc<Fill> {
+    /// Joins the fill in progress, or begins it. `None`: there is one, and this holder has not `shown` its right.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        key: FillKey,
+        holder: Holder,
+        client: Arc<Client>,
+        shown: bool,
+    ) -> Option<Arc<Fill>> {
         let mut running = self.running.lock();
         if let Some(fill) = running.get(&key) {
-            let mut waiters = fill.waiters.lock();
-            if !waiters.iter().any(|(waiter, _)| *waiter == holder) {
-                waiters.push((holder, client));
+            if !fill.waits(&holder) {
+                shown.then(|| fill.waiters.lock().push((holder, client)))?;
             }
-            return fill.clone();
+            return Some(fill.clone());
         }
         let (progress, _) =
             watch::channel(Progress { phase: Phase::Asking, size: None, readable: 0, spooled: 0 });
@@ -130,7 +133,7 @@ impl Fills {
         let landing = Landing { fills: self.clone(), key, fill: fill.clone() };
         self.metrics.fills_in_flight.inc();
         tokio::spawn(run(landing));
-        fill
+        Some(fill)
     }
 }
 
@@ -144,6 +147,15 @@ struct Landing {
 impl Drop for Landing {
     fn drop(&mut self) {
         self.fills.running.lock().remove(&self.key);
+        // A task that panicked has told nobody.
+        self.fill.progress.send_if_modified(|progress| {
+            let silent = matches!(progress.phase, Phase::Asking | Phase::Filling) && std::thread::panicking();
+            if silent && let Some((holder, _)) = self.fill.waiters.lock().first() {
+                progress.phase =
+                    Phase::Failed(holder.clone(), Reason::Broken("the download was aborted".to_owned()));
+            }
+            silent
+        });
         self.fills.metrics.fills_in_flight.dec();
         self.fill.put_away.cancel();
     }
@@ -184,24 +196,19 @@ async fn run(landing: Landing) {
 }
 
 impl Fill {
-    /// Waits until bytes come in, or it is clear that none will.
+    /// Waits until a byte can be shown, or it is clear that none will: what fails before can still be told in words,
+    /// and a small blob is proven before its answer begins.
     pub(super) async fn begun(&self) -> Begun {
         let _waiting = Waiting::new(&self.metrics.fill_waiters);
         let mut progress = self.progress.subscribe();
-        let begun = progress.wait_for(|progress| !matches!(progress.phase, Phase::Asking)).await;
-        let Ok(progress) = begun else { return self.gone() };
+        let shows = |p: &Progress| p.readable > 0 || !matches!(p.phase, Phase::Asking | Phase::Filling);
+        // The sender is in this fill: it is not gone before us.
+        let Ok(progress) = progress.wait_for(shows).await else { return Begun::Kept };
         match &progress.phase {
             Phase::Failed(holder, reason) => Begun::Failed(holder.clone(), reason.clone()),
             Phase::Kept => Begun::Kept,
             Phase::Asking | Phase::Filling | Phase::Proven => Begun::Filling(progress.size),
         }
-    }
-
-    fn gone(&self) -> Begun {
-        let holder = self.waiters.lock().first().map(|(holder, _)| holder.clone());
-        holder.map_or(Begun::Kept, |holder| {
-            Begun::Failed(holder, Reason::Broken("the download was aborted".to_owned()))
-        })
     }
 
     /// A place from which to read the blob from its beginning; `None` where that has passed through already.
@@ -221,12 +228,15 @@ impl Fill {
         self.progress.send_modify(|progress| progress.phase = phase);
     }
 
-    /// Whether a fill that ended after this one's requests had looked has left the blob in the store.
+    fn waits(&self, holder: &Holder) -> bool {
+        self.waiters.lock().iter().any(|(waiter, _)| waiter == holder)
+    }
+
+    /// Whether a fill of ours that ended after this one's requests had looked has left the blob in the store.
     async fn is_kept(&self, store: &Store) -> bool {
         let first = self.waiters.lock().first().map(|(holder, _)| holder.clone());
         let Some(holder) = first else { return false };
-        matches!(store.link(&self.digest, &holder).await, Ok(Some(_)))
-            && matches!(store.blob(&self.digest).await, Ok(Some(_)))
+        store.remembers_link(&self.digest, &holder) && matches!(store.blob(&self.digest).await, Ok(Some(_)))
     }
 
     /// Writes the rights of the waiters from number `from` on.

@@ -87,9 +87,10 @@ impl Window {
 }
 
 impl Held {
-    /// Drops what every reader has, and the readers that take nothing.
+    /// Drops what every reader has; a reader that takes nothing of what is here loses its place.
     fn make_room(&mut self) {
-        self.readers.retain(|_, position| position.since.elapsed() < STALLED);
+        let end = self.start + self.bytes as u64;
+        self.readers.retain(|_, position| position.at >= end || position.since.elapsed() < STALLED);
         let Some(slowest) = self.readers.values().map(|position| position.at).min() else { return };
         while let Some(chunk) = self.chunks.front() {
             let end = self.start + chunk.len() as u64;

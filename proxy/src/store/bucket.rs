@@ -12,8 +12,8 @@ use object_store::{
     WriteMultipart,
 };
 
+use super::Error;
 use super::read_file;
-use super::{Error, objects};
 
 /// Blobs up to this size are put in one request.
 const SINGLE_PUT: usize = 8 * 1024 * 1024;
@@ -23,7 +23,7 @@ const PART: usize = 8 * 1024 * 1024;
 const PARTS_AT_ONCE: usize = 2;
 
 /// Connects to a bucket; asks it nothing yet.
-pub(super) fn bucket(s3: &S3) -> object_store::Result<Arc<dyn ObjectStore>> {
+pub(super) fn connect(s3: &S3) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut client = ClientOptions::new()
         .with_connect_timeout(Duration::from_secs(2))
         // For a single request; blobs stream in many reads, each of which may take this long.
@@ -77,17 +77,13 @@ fn retry() -> RetryConfig {
 }
 
 /// Uploads a whole file: readers see all of it or nothing.
-pub(super) async fn upload(
-    objects_store: &dyn ObjectStore,
-    path: &Path,
-    file: Arc<File>,
-) -> Result<(), Error> {
+pub(super) async fn upload(store: &dyn ObjectStore, path: &Path, file: Arc<File>) -> Result<(), Error> {
     let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     if size <= SINGLE_PUT {
         let bytes = read_file(file, 0, size).await?;
-        return objects_store.put(path, PutPayload::from_bytes(bytes)).await.map(drop).map_err(objects);
+        return store.put(path, PutPayload::from_bytes(bytes)).await.map(drop).map_err(Error::from);
     }
-    let upload = objects_store.put_multipart(path).await.map_err(objects)?;
+    let upload = store.put_multipart(path).await?;
     let mut writer = WriteMultipart::new_with_chunk_size(upload, PART);
     let mut at = 0;
     while at < size {
@@ -101,9 +97,9 @@ pub(super) async fn upload(
             (part, ready) => {
                 writer.abort().await.ok();
                 part?;
-                return ready.map_err(objects);
+                return ready.map_err(Error::from);
             }
         }
     }
-    writer.finish().await.map(drop).map_err(objects)
+    writer.finish().await.map(drop).map_err(Error::from)
 }

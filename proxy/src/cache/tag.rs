@@ -1,0 +1,218 @@
+//! Tags: what a tag is now, and the cached copy where upstream does not say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use config::WhenRefused;
+use oci::{Reference, Tag};
+
+use super::manifest::{Fetched, known_type, unproven};
+use super::{Attempt, Cache, Error, Failure, Manifest, Pull, Validity, Wanted, by_tag};
+use crate::metrics::Outcome;
+use crate::resolve::Source;
+use crate::store::{Holder, TagRecord};
+use crate::upstream::{Class, ManifestHead, Patience, Reason};
+
+/// How long a cached answer waits for an upstream that failed or was slow a moment ago: enough for a healthy one
+/// nearby to show that it is back.
+const SUSPECT_BUDGET: Duration = Duration::from_millis(5);
+
+/// A cached tag whose bytes are there and whose holder has the right to them.
+struct Copy {
+    record: Arc<TagRecord>,
+    /// As it was proven with the bytes; the record's is what a HEAD said.
+    media_type: String,
+    bytes: Bytes,
+}
+
+impl Cache {
+    pub(super) async fn tag(
+        self: &Arc<Self>,
+        pull: &Pull,
+        tag: &Tag,
+        wanted: Wanted,
+    ) -> Result<Manifest, Error> {
+        let mut copies = Vec::new();
+        for source in pull.allowed() {
+            let Some(copy) = self.copy(&pull.holder(source), tag).await else { continue };
+            if Validity::of(&pull.target, &source.upstream).covers(copy.record.checked_at, self.clock.now()) {
+                self.came_from(pull, source);
+                return Ok(copy.serve(Outcome::Hit, None));
+            }
+            copies.push((source, copy));
+        }
+        let budget = copies.iter().map(|(source, _)| source.upstream.recheck_budget).min();
+        let suspect = copies.iter().any(|(source, _)| self.client(pull, source).is_suspect());
+        let walk = tokio::spawn({
+            let (cache, pull, tag) = (self.clone(), pull.clone(), tag.clone());
+            async move { cache.walk_tag(&pull, &tag, wanted).await }
+        });
+        let Some(budget) = budget else { return walk.await.unwrap_or_else(|_| Err(internal())) };
+        let budget = if suspect { budget.min(SUSPECT_BUDGET) } else { budget };
+        // The walk goes on behind a timeout, and its result is the next pull's.
+        if let Ok(walked) = tokio::time::timeout(budget, walk).await {
+            return walked.unwrap_or_else(|_| Err(internal()));
+        }
+        // The first one is asked first: what comes after it may never have been asked.
+        if let Some((first, _)) = copies.first() {
+            self.client(pull, first).is_slow();
+        }
+        let newest = copies.into_iter().max_by_key(|(_, copy)| copy.record.checked_at);
+        let (source, copy) = newest.ok_or_else(internal)?;
+        let name = &source.upstream.id.name;
+        let warning = format!("{name} has not answered yet; this copy could not be checked");
+        Ok(copy.serve(Outcome::Stale, Some(warning)))
+    }
+
+    /// The cached copy of a tag. A record alone is no copy, and no right: what upstream called the tag's digest may
+    /// be a digest that somebody else's upstream delivered.
+    async fn copy(&self, holder: &Holder, tag: &Tag) -> Option<Copy> {
+        let record = self.or_empty("tag", self.store.tag(holder, tag).await)?;
+        let kept_type = self.or_empty("link", self.store.link(&record.digest, holder).await)?;
+        let bytes = self.bytes(&record.digest).await?;
+        let media_type = known_type(&kept_type, &bytes)?;
+        Some(Copy { record, media_type, bytes })
+    }
+
+    /// Asks the upstreams in order what a tag is now.
+    async fn walk_tag(self: &Arc<Self>, pull: &Pull, tag: &Tag, wanted: Wanted) -> Result<Manifest, Error> {
+        let mut attempts = Vec::new();
+        for (source, allowed) in pull.sources() {
+            let checked = match allowed {
+                Ok(()) => self.check(pull, source, tag, wanted).await.map_err(Failure::Upstream),
+                Err(failure) => Err(failure),
+            };
+            match checked {
+                Ok(found) => {
+                    self.came_from(pull, source);
+                    return Ok(found);
+                }
+                Err(failure) => attempts.push(Attempt::new(source, failure)),
+            }
+        }
+        Err(Error(attempts))
+    }
+
+    /// Asks one upstream what a tag is now; its cached copy is what is served where that fails.
+    async fn check(
+        self: &Arc<Self>,
+        pull: &Pull,
+        source: &Source,
+        tag: &Tag,
+        wanted: Wanted,
+    ) -> Result<Manifest, Reason> {
+        let holder = pull.holder(source);
+        let client = self.client(pull, source);
+        let copy = self.copy(&holder, tag).await;
+        let patience = if copy.is_some() { Patience::Cached } else { Patience::Cold };
+        let head = match self.head(&client, &holder, by_tag(tag), patience).await {
+            Ok(head) => head,
+            Err(Reason::NoHead) if wanted == Wanted::Bytes => {
+                ManifestHead { digest: None, media_type: None, size: None }
+            }
+            Err(reason) => return fall_back(source, copy, reason),
+        };
+        if let Some(found) = self.known(&holder, tag, copy.as_ref(), &head).await {
+            return Ok(found);
+        }
+        if wanted == Wanted::Head {
+            if copy.is_none() {
+                self.announce(&holder, tag, &head).await;
+            }
+            return Ok(unproven(head));
+        }
+        if let Some(copy) = copy.as_ref().filter(|_| client.spares_pulls()) {
+            let name = &client.upstream().id.name;
+            let warning =
+                format!("{name} has a newer one, but its last pulls are kept for images without a copy");
+            return Ok(copy.serve(Outcome::Stale, Some(warning)));
+        }
+        let reference = head.digest.map_or_else(|| by_tag(tag), Reference::Digest);
+        match self.fetch(&client, &holder, reference, patience).await {
+            Ok(fetched) => Ok(self.record(&holder, tag, fetched).await),
+            // Asking by tag instead would cost a counted pull each time.
+            Err(Reason::NotFound) if head.digest.is_some() => {
+                let reason = Reason::Wrong("its HEAD named a digest that it does not have".to_owned());
+                fall_back(source, copy, reason)
+            }
+            Err(reason) => fall_back(source, copy, reason),
+        }
+    }
+
+    /// Writes down what a HEAD said a tag is. Clients that ask for the manifest by digest next (containerd, docker)
+    /// never ask for the tag's bytes: without this the tag would be unknown when upstream is away.
+    async fn announce(&self, holder: &Holder, tag: &Tag, head: &ManifestHead) {
+        if let (Some(digest), Some(media_type), Some(size)) =
+            (head.digest, head.media_type.clone(), head.size)
+        {
+            let record = TagRecord::new(digest, media_type, size, self.clock.now());
+            self.or_empty("tag", self.store.put_tag(holder, tag, record).await);
+        }
+    }
+
+    /// The copy of what upstream says the tag is, if there is one that this holder may have.
+    async fn known(
+        &self,
+        holder: &Holder,
+        tag: &Tag,
+        copy: Option<&Copy>,
+        head: &ManifestHead,
+    ) -> Option<Manifest> {
+        let digest = head.digest?;
+        let now = self.clock.now();
+        if let Some(copy) = copy.filter(|copy| copy.record.digest == digest) {
+            let renewed = TagRecord { checked_at: now, ..(*copy.record).clone() };
+            self.or_empty("tag", self.store.put_tag(holder, tag, renewed).await);
+            return Some(copy.serve(Outcome::Revalidated, None));
+        }
+        // Upstream just answered 2xx with this digest to this group's credentials; if it delivered the bytes once,
+        // to whomever, nothing has to be fetched again (design §4.3).
+        let media_type = self.or_empty("links", self.store.delivered(&digest, &holder.origin).await)?;
+        let bytes = self.bytes(&digest).await?;
+        let media_type = known_type(&media_type, &bytes)?;
+        let fetched = Fetched { holder: holder.clone(), digest, media_type, bytes };
+        self.link(holder, &fetched).await;
+        let found = self.record(holder, tag, fetched).await;
+        Some(Manifest { outcome: Outcome::Revalidated, ..found })
+    }
+
+    /// Writes down what a tag is now.
+    async fn record(&self, holder: &Holder, tag: &Tag, fetched: Fetched) -> Manifest {
+        if fetched.holder != *holder {
+            self.link(holder, &fetched).await;
+        }
+        let (media_type, size) = (fetched.media_type.clone(), fetched.bytes.len() as u64);
+        let record = TagRecord::new(fetched.digest, media_type, size, self.clock.now());
+        self.or_empty("tag", self.store.put_tag(holder, tag, record).await);
+        fetched.into_manifest(Outcome::Miss)
+    }
+}
+
+impl Copy {
+    fn serve(&self, outcome: Outcome, warning: Option<String>) -> Manifest {
+        Manifest {
+            digest: Some(self.record.digest),
+            media_type: self.media_type.clone(),
+            size: Some(self.bytes.len() as u64),
+            bytes: Some(self.bytes.clone()),
+            outcome,
+            warning,
+        }
+    }
+}
+
+/// Upstream did not serve: the cached copy does, unless it was refused and the upstream's document says to refuse.
+fn fall_back(source: &Source, copy: Option<Copy>, reason: Reason) -> Result<Manifest, Reason> {
+    let refused = matches!(reason.class(), Class::Missing | Class::Refused);
+    let serves = |_: &Copy| !refused || source.upstream.when_refused == WhenRefused::ServeCached;
+    let Some(copy) = copy.filter(serves) else { return Err(reason) };
+    let checked_at = copy.record.checked_at.strftime("%Y-%m-%dT%H:%M:%SZ");
+    let warning = format!("{}: {reason}; this copy was checked at {checked_at}", source.upstream.id.name);
+    Ok(copy.serve(Outcome::Stale, Some(warning)))
+}
+
+/// A task of ours ended without a result.
+fn internal() -> Error {
+    Error(vec![Attempt { upstream: "dependency-proxy".to_owned(), failure: Failure::Internal }])
+}

@@ -1,0 +1,71 @@
+//! Records in memory: believed for a minute, and kept longer for when the store is away.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use moka::sync::Cache;
+
+use super::Error;
+use crate::clock::{Clock, since};
+
+/// How long a record is believed before the store is asked again: other replicas write there too.
+const BELIEVED: Duration = Duration::from_secs(60);
+/// How long one that nobody asks for is kept.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Records of one kind.
+pub(super) struct Memory<K, V> {
+    records: Cache<K, (V, Timestamp)>,
+    clock: Clock,
+}
+
+impl<K, V> Memory<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(super) fn new(capacity: u64, clock: Clock) -> Self {
+        Self { records: Cache::builder().max_capacity(capacity).time_to_idle(KEPT).build(), clock }
+    }
+
+    pub(super) fn insert(&self, key: K, value: V) {
+        self.records.insert(key, (value, self.clock.now()));
+    }
+
+    /// A record that is believed without asking the store.
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        let (value, at) = self.records.get(key)?;
+        (since(self.clock.now(), at) < BELIEVED).then_some(value)
+    }
+
+    /// What the store said, or, where it failed, what is remembered.
+    pub(super) fn settle(&self, key: K, read: Result<Option<V>, Error>) -> Result<Option<V>, Error> {
+        match read {
+            Ok(Some(value)) => {
+                self.insert(key, value.clone());
+                Ok(Some(value))
+            }
+            Ok(None) => {
+                self.records.invalidate(&key);
+                Ok(None)
+            }
+            Err(error) => self.records.get(&key).map(|(value, _)| Some(value)).ok_or(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_stands_in_for_a_store_that_fails_but_not_for_one_that_has_forgotten() {
+        let memory = Memory::<&str, u8>::new(10, Clock::system());
+        assert!(memory.settle("a", Err(Error::Resting)).is_err());
+        memory.insert("a", 1);
+        assert_eq!(memory.settle("a", Err(Error::Resting)).ok(), Some(Some(1)));
+        assert_eq!(memory.settle("a", Ok(None)).ok(), Some(None));
+        assert!(memory.settle("a", Err(Error::Resting)).is_err());
+    }
+}

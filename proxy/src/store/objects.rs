@@ -1,0 +1,134 @@
+//! Operations on the object store: each counted, each bounded in time, and none tried while the store is down.
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutPayload};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::{Error, bucket};
+use crate::metrics::Metrics;
+
+/// A pull waits for a record no longer than this: better a request to upstream.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a store that failed is left alone.
+const REST: Duration = Duration::from_secs(2);
+/// The largest object that is read whole: a manifest or a record.
+pub(super) const MAX_SMALL: u64 = oci::MAX_MANIFEST_BYTES as u64;
+/// Uploads at once, which bounds their memory.
+const UPLOADS: usize = 4;
+
+/// An object store, with a memory of whether it works.
+pub(super) struct Objects {
+    store: Arc<dyn ObjectStore>,
+    rests_until: Mutex<Option<Instant>>,
+    uploads: Semaphore,
+    metrics: Metrics,
+}
+
+impl Objects {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, metrics: Metrics) -> Self {
+        Self { store, rests_until: Mutex::default(), uploads: Semaphore::new(UPLOADS), metrics }
+    }
+
+    /// Reads a small object and when it was written; `None` if there is none, or it is none of ours because it is large.
+    pub(super) async fn get(&self, path: &Path) -> Result<Option<(Bytes, Timestamp)>, Error> {
+        self.attempt("get", async {
+            let Some(result) = absent_is_none(self.store.get_opts(path, GetOptions::default()).await)? else {
+                return Ok(None);
+            };
+            if result.meta.size > MAX_SMALL {
+                return Ok(None);
+            }
+            let modified = result.meta.last_modified.timestamp();
+            let modified = Timestamp::from_second(modified).unwrap_or_default();
+            Ok(Some((result.bytes().await?, modified)))
+        })
+        .await
+    }
+
+    /// The length of an object; `None` if there is none.
+    pub(super) async fn head(&self, path: &Path) -> Result<Option<u64>, Error> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let head = async { absent_is_none(self.store.get_opts(path, options).await) };
+        Ok(self.attempt("head", head).await?.map(|result: GetResult| result.meta.size))
+    }
+
+    /// One object below a prefix, whichever comes first.
+    pub(super) async fn any_below(&self, prefix: &Path) -> Result<Option<Path>, Error> {
+        let first = async { self.store.list(Some(prefix)).next().await.transpose() };
+        Ok(self.attempt("list", first).await?.map(|meta| meta.location))
+    }
+
+    pub(super) async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), Error> {
+        let put = async { self.store.put(path, PutPayload::from_bytes(bytes)).await.map(drop) };
+        self.attempt("put", put).await
+    }
+
+    /// Streams a part of an object; errors after the beginning come in the stream.
+    pub(super) async fn stream(
+        &self,
+        path: &Path,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, object_store::Result<Bytes>>, Error> {
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let got = async { self.store.get_opts(path, options).await };
+        Ok(self.attempt("get", got).await?.into_stream())
+    }
+
+    /// Uploads a whole file, however long it takes: nobody waits for it.
+    pub(super) async fn upload(&self, path: &Path, file: Arc<File>) -> Result<(), Error> {
+        let _turn = self.uploads.acquire().await;
+        let started = Instant::now();
+        self.may_be_asked()?;
+        let uploaded = bucket::upload(self.store.as_ref(), path, file).await;
+        self.metrics.store_operation("put", uploaded.is_err(), started.elapsed());
+        if matches!(uploaded, Err(Error::Objects(_))) {
+            self.rest();
+        }
+        uploaded
+    }
+
+    async fn attempt<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, Error> {
+        self.may_be_asked()?;
+        let started = Instant::now();
+        let done = match tokio::time::timeout(PATIENCE, work).await {
+            Ok(done) => done.map_err(Error::from),
+            Err(_) => Err(Error::Slow(PATIENCE)),
+        };
+        self.metrics.store_operation(operation, done.is_err(), started.elapsed());
+        if done.is_err() {
+            self.rest();
+        }
+        done
+    }
+
+    fn may_be_asked(&self) -> Result<(), Error> {
+        let resting = self.rests_until.lock().is_some_and(|until| Instant::now() < until);
+        if resting { Err(Error::Resting) } else { Ok(()) }
+    }
+
+    fn rest(&self) {
+        *self.rests_until.lock() = Some(Instant::now() + REST);
+    }
+}
+
+fn absent_is_none<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,77 @@
+//! What is in the cache already.
+
+use std::process::Command;
+
+use harness::blob::Blob;
+use harness::image::Image;
+use harness::registry::Registry;
+use harness::tool;
+
+use crate::MIB;
+use crate::connection::{Target, fetch};
+use crate::figure::Figure;
+use crate::ground::{Ours, REPOSITORY, open_target};
+
+/// How one server is asked, and the other in the same way.
+struct Load {
+    threads: u32,
+    connections: u32,
+    seconds: u32,
+}
+
+const MANIFESTS: Load = Load { threads: 1, connections: 16, seconds: 8 };
+const BLOBS: Load = Load { threads: 1, connections: 4, seconds: 8 };
+
+/// Requests per second against the competing proxy, which checks no token.
+pub(crate) async fn warm() -> Vec<Figure> {
+    let blob = Blob::random(64 * MIB);
+    let origin = Registry::start().await;
+    origin.repository(REPOSITORY).push_blob(&blob).await;
+    origin.repository(REPOSITORY).push(&Image::oci(), "1").await;
+    let ours = Ours::before(&origin.host()).await;
+    let theirs = Registry::new().as_proxy_of(&origin.url()).started().await;
+    let mut figures = Vec::new();
+    for (rest, load) in [("manifests/1", &MANIFESTS), (&format!("blobs/{}", blob.digest), &BLOBS)] {
+        let target = ours.target(&ours.registry(), rest).await;
+        let their_target = open_target(&theirs.host(), rest);
+        for target in [&target, &their_target] {
+            fetch(target).await;
+        }
+        let rates = (wrk(&target, load).await, wrk(&their_target, load).await);
+        figures.push(figure(rest.starts_with("manifests"), rates, load));
+    }
+    figures
+}
+
+fn figure(manifest: bool, (our_rate, their_rate): (f64, f64), load: &Load) -> Figure {
+    let ratio = our_rate / their_rate;
+    let least = if manifest { 50.0 } else { 1.2 };
+    Figure {
+        name: if manifest {
+            "warm, token checked, manifest within validity: requests per second against distribution v3 as proxy"
+        } else {
+            "the same, 64 MiB blob"
+        },
+        asked: if manifest { "at least 50" } else { "at least 1.2" },
+        measured: format!("{ratio:.1}: {our_rate:.0} to {their_rate:.0}"),
+        ok: ratio >= least,
+        how: format!("wrk, {} connections, {} s; theirs checks no token", load.connections, load.seconds),
+    }
+}
+
+/// Requests per second that are answered with 200.
+async fn wrk(target: &Target, load: &Load) -> f64 {
+    let program = tool::installed("wrk").expect("wrk is installed: make tools does it as root");
+    let mut command = Command::new(program);
+    command.arg(format!("-t{}", load.threads)).arg(format!("-c{}", load.connections));
+    command.arg(format!("-d{}", load.seconds)).args(["--timeout", "30s"]);
+    for header in target.headers() {
+        command.args(["-H", &header]);
+    }
+    command.arg(format!("http://{}{}", target.address, target.path));
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().expect("wrk starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("Non-2xx"), "not all were answered with 200:\n{text}");
+    let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+    rate.and_then(|rate| rate.trim().parse().ok()).unwrap_or_else(|| panic!("wrk printed no rate:\n{text}"))
+}

@@ -1,0 +1,27 @@
+//! Running the built program: its stores, what it shows, how it stops, what its commands answer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where its ground is missing"
+)]
+
+mod access_log;
+mod check;
+mod connections;
+mod egress;
+mod explain;
+mod folder;
+mod ground;
+mod help;
+mod metrics;
+mod private_ca;
+mod quota;
+mod s3;
+mod s3_outage;
+mod secrets;
+mod standalone;
+mod stop;
+
+const MIB: usize = 1024 * 1024;
