@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::tree::text;
+use crate::tree::{root, text};
 
 /// What was published for registries, pull-through caches, their clients and the libraries that we use.
 const KNOWN: &str = "
@@ -56,4 +56,25 @@ fn every_test_that_a_page_names_exists() {
         }
     }
     assert!(seen > 80, "{seen} tests are named: the names are not read");
+}
+
+#[test]
+fn every_file_that_a_page_names_exists() {
+    let rooms = ["", "proxy/src/", "proxy/config/src/", "crds/src/", "proxy/src/store/", "proxy/src/cache/"];
+    let more = ["proxy/src/auth/", "proxy/src/upstream/", "proxy/src/documents/", "proxy/src/http/"];
+    let mut seen = 0;
+    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        for name in text(page).split('`').skip(1).step_by(2) {
+            let is_ours =
+                ["deploy/", "tests/", "proxy/", "crds/"].iter().any(|folder| name.starts_with(folder));
+            let is_file = [".md", ".yaml", ".service", ".sh", ".list"].iter().any(|end| name.ends_with(end));
+            if name.contains([' ', '<', ':', '*']) || !(name.ends_with(".rs") || is_ours && is_file) {
+                continue;
+            }
+            seen += 1;
+            let there = rooms.iter().chain(&more).any(|room| root().join(room).join(name).is_file());
+            assert!(there, "{page} names {name}, which does not exist");
+        }
+    }
+    assert!(seen > 40, "{seen} files are named: the names are not read");
 }

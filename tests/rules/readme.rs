@@ -119,7 +119,7 @@ fn every_flag_of_serve_is_there_with_its_environment_variable() {
     let shown = shown.collect::<Vec<_>>();
     assert!(shown.len() >= 6, "{shown:?}");
     for (flag, variable) in shown {
-        let row = section.lines().find(|line| line.starts_with(&format!("| `--{flag}")));
+        let row = section.lines().find(|line| line.starts_with(&format!("| `--{flag}`")));
         let row = row.unwrap_or_else(|| panic!("README.md has no row for --{flag}"));
         assert!(row.contains(variable.to_str().unwrap()), "{row}");
     }
