@@ -45,7 +45,7 @@ pub(crate) async fn warm() -> Vec<Figure> {
 
 fn figure(manifest: bool, (our_rate, their_rate): (f64, f64), load: &Load) -> Figure {
     let ratio = our_rate / their_rate;
-    let least = if manifest { 50.0 } else { 1.2 };
+    let (least, digits) = if manifest { (50.0, 0) } else { (1.2, 2) };
     Figure {
         name: if manifest {
             "warm, token checked, manifest within validity: requests per second against distribution v3 as proxy"
@@ -53,7 +53,7 @@ fn figure(manifest: bool, (our_rate, their_rate): (f64, f64), load: &Load) -> Fi
             "the same, 64 MiB blob"
         },
         asked: if manifest { "at least 50" } else { "at least 1.2" },
-        measured: format!("{ratio:.1}: {our_rate:.0} to {their_rate:.0}"),
+        measured: format!("{ratio:.digits$} ({our_rate:.digits$} to {their_rate:.digits$} per second)"),
         ok: ratio >= least,
         how: format!("wrk, {} connections, {} s; theirs checks no token", load.connections, load.seconds),
     }
