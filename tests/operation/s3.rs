@@ -225,3 +225,17 @@ async fn a_blob_that_somebody_took_out_of_the_bucket_is_fetched_again() {
     assert_eq!(upstream.count(Method::GET, "/blobs/"), 2);
     assert_eq!(std::fs::read(&object).unwrap(), bytes, "it is there again");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_blob_comes_out_of_the_bucket_as_one() {
+    let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
+    let _folder = s3.bucket("blobs");
+    let digest = upstream.blob("library/a", Vec::new());
+    for _ in 0..2 {
+        let proxy = proxy_of(&upstream, |d| store(d, &s3, S3::SECRET_KEY)).await;
+        let answer = client(&proxy).blob("library/a", digest).await;
+        assert_eq!((answer.bytes().len(), answer.header("content-length")), (0, "0"));
+        settled(&proxy).await;
+    }
+    assert_eq!(upstream.count(Method::GET, "/blobs/"), 1);
+}

@@ -6,7 +6,6 @@ use futures_util::future::join_all;
 use harness::hostile::{Upstream, noise};
 use harness::proxy::ProxyProcess;
 use harness::s3::S3;
-use harness::server::Proxy;
 use http::Method;
 
 use crate::MIB;
@@ -121,30 +120,9 @@ async fn a_bucket_that_hangs_holds_no_pull_up_for_long() {
     }
     let more = began.elapsed() - first;
     s3.resume();
-    // A request that waits for the store waits for 3 s, and then nobody waits for 5 s.
+    // A request waits for the store for a moment, and then nobody does for another.
     assert!(first < Duration::from_secs(10), "a whole pull took {first:?}");
     assert!(more < Duration::from_secs(10), "twenty more took {more:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_that_is_away_for_long_does_not_hide_the_local_copies() {
-    let (upstream, mut s3) = tokio::join!(Upstream::start(), S3::start());
-    let _folder = s3.bucket("blobs");
-    upstream.image("library/a", "1", &[noise(1, 100_000)]);
-    let proxy = Proxy::builder().upstream("upstream", &upstream).group("team-a").manual_clock();
-    let proxy = proxy.edit(|d| store(d, &s3, S3::SECRET_KEY)).start().await;
-    let client = proxy.client();
-    client.pull("library/a", "1").await;
-    while proxy.sum("dependency_proxy_fills_in_flight", &[]).await > 0.0 {
-        tokio::task::yield_now().await;
-    }
-    s3.stop();
-    upstream.stop().await;
-    for _ in 0..3 {
-        // Longer than records in memory are believed.
-        proxy.advance(Duration::from_secs(300));
-        client.pull("library/a", "1").await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

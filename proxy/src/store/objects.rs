@@ -79,6 +79,10 @@ impl Objects {
         path: &Path,
         range: Range<u64>,
     ) -> Result<BoxStream<'static, object_store::Result<Bytes>>, Error> {
+        // Of nothing no range can be asked (RFC 9110 §14.1.2).
+        if range.is_empty() {
+            return Ok(futures_util::stream::empty().boxed());
+        }
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         let got = async { self.store.get_opts(path, options).await };
         Ok(self.attempt("get", got).await?.into_stream())
