@@ -16,7 +16,7 @@ use crate::upstream::{Class, ManifestHead, Patience, Reason};
 
 /// How long a cached answer waits for an upstream that failed or was slow a moment ago: enough for a healthy one
 /// nearby to show that it is back.
-const SUSPECT_BUDGET: Duration = Duration::from_millis(5);
+const SUSPECT_BUDGET: Duration = Duration::from_millis(2);
 
 /// A cached tag whose bytes are there and whose holder has the right to them.
 struct Copy {

@@ -36,15 +36,11 @@ struct Download<'a> {
     size: Option<u64>,
     /// Upstream has answered 2xx to the account that began.
     is_answered: bool,
-    /// `None` while a batch is being written.
-    came: Option<Came>,
-    sink: Sink,
-}
-
-/// What has come in so far.
-struct Came {
-    hasher: Hasher,
+    /// Bytes that came in.
     bytes: u64,
+    /// Over the bytes that came in; `None` while a batch is being hashed.
+    hasher: Option<Hasher>,
+    sink: Sink,
 }
 
 enum Sink {
@@ -52,24 +48,32 @@ enum Sink {
     Fresh,
     /// `None` while a batch is being written.
     Disk(Option<Spool>),
+    /// The folder is full: what comes is held for readers, and kept nowhere.
     Window,
 }
 
-/// A batch that was given to the disk.
+/// A batch that was given to the disk, and hashed meanwhile.
 struct Batch {
     spool: Spool,
-    came: Came,
-    /// What did not fit, if the disk refused.
-    refused: Option<(io::Error, Vec<Bytes>)>,
+    hasher: Hasher,
+    /// Bytes in the file.
+    written: u64,
+    refused: Option<io::Error>,
 }
 
 impl Fill {
     /// Downloads with one waiter's account after the other, each going on where the one before stopped.
     pub(super) async fn download(&self, store: &Arc<Store>) -> Result<Proven, (Holder, Reason)> {
-        let hasher = Hasher::new(self.digest.algorithm());
-        let came = Some(Came { hasher, bytes: 0 });
-        let mut download =
-            Download { fill: self, store, size: None, is_answered: false, came, sink: Sink::Fresh };
+        let hasher = Some(Hasher::new(self.digest.algorithm()));
+        let mut download = Download {
+            fill: self,
+            store,
+            size: None,
+            is_answered: false,
+            bytes: 0,
+            hasher,
+            sink: Sink::Fresh,
+        };
         let mut account = 0;
         loop {
             let (holder, client) = self.waiters.lock()[account].clone();
@@ -89,16 +93,12 @@ impl Fill {
 }
 
 impl Download<'_> {
-    fn bytes(&self) -> u64 {
-        self.came.as_ref().map_or(0, |came| came.bytes)
-    }
-
     /// Downloads what is missing with one account, trying again as long as bytes come.
     async fn with(&mut self, client: &Client, holder: &Holder) -> Result<(), Reason> {
         let mut waits = tries();
         let mut failure = None;
         loop {
-            let before = self.bytes();
+            let before = self.bytes;
             let reason = match client.blob(&holder.repository, &self.fill.digest, before).await {
                 Ok(body) => match self.copy(body).await {
                     Ok(()) => return Ok(()),
@@ -118,11 +118,11 @@ impl Download<'_> {
                 // That it rests now is because it failed before.
                 return Err(failure.filter(|_| matches!(reason, Reason::Resting(_))).unwrap_or(reason));
             }
-            if self.bytes() > before {
+            if self.bytes > before {
                 waits = tries();
             }
             let Some(wait) = waits.next() else { return Err(reason) };
-            let (digest, at) = (&self.fill.digest, self.bytes());
+            let (digest, at) = (&self.fill.digest, self.bytes);
             tracing::info!(%digest, %reason, at, "the download broke off; going on from there");
             failure = Some(reason);
             tokio::time::sleep(wait).await;
@@ -131,12 +131,8 @@ impl Download<'_> {
 
     async fn copy(&mut self, mut body: BlobBody) -> Result<(), Reason> {
         self.begin(body.size)?;
-        if matches!(self.sink, Sink::Disk(_)) {
-            let Some(unwritten) = self.spool_body(&mut body).await? else { return self.ended() };
-            self.pass_through();
-            for chunk in unwritten {
-                self.pass(chunk).await?;
-            }
+        if matches!(self.sink, Sink::Disk(_)) && self.spool_body(&mut body).await? {
+            return self.ended();
         }
         while let Some(chunk) = body.next().await? {
             self.pass(chunk).await?;
@@ -175,16 +171,15 @@ impl Download<'_> {
     /// From here on nothing is kept.
     fn pass_through(&mut self) {
         tracing::warn!(digest = %self.fill.digest, "the local folder is full: the blob passes through and is not kept");
-        self.fill.window.begin(self.bytes());
         self.sink = Sink::Window;
     }
 
-    /// Copies a body to the disk: while a batch is being written the next one comes in. `Some` are the bytes that
-    /// the disk did not take.
-    async fn spool_body(&mut self, body: &mut BlobBody) -> Result<Option<Vec<Bytes>>, Reason> {
+    /// Copies a body to the disk: readers have each chunk at once, and while a batch is being written and hashed the
+    /// next one comes in. `false` if the disk takes no more.
+    async fn spool_body(&mut self, body: &mut BlobBody) -> Result<bool, Reason> {
         let mut pending: Vec<Bytes> = Vec::new();
         let mut pending_bytes = 0;
-        let mut writing: Option<JoinHandle<Batch>> = None;
+        let mut writing: Option<JoinHandle<Option<Batch>>> = None;
         let mut ended = None;
         loop {
             if writing.is_none() && !pending.is_empty() {
@@ -195,7 +190,7 @@ impl Download<'_> {
                 && let Some(ended) = ended.take()
             {
                 return match ended {
-                    Ok(()) => Ok(None),
+                    Ok(()) => Ok(true),
                     Err(reason) => Err(reason),
                 };
             }
@@ -203,15 +198,19 @@ impl Download<'_> {
                 biased;
                 batch = finished(&mut writing) => {
                     writing = None;
-                    if let Some(mut refused) = self.written(batch)? {
-                        refused.append(&mut pending);
-                        return Ok(Some(refused));
+                    if !self.written(batch.ok().flatten())? {
+                        self.pass_through();
+                        self.hash(pending).await?;
+                        return ended.unwrap_or(Ok(())).map(|()| false);
                     }
                 }
                 chunk = body.next(), if ended.is_none() && pending_bytes < PENDING => match chunk {
                     Ok(Some(chunk)) => {
                         pending_bytes += chunk.len();
-                        pending.push(chunk);
+                        pending.push(chunk.clone());
+                        let shown = self.came(&chunk)?;
+                        self.fill.window.add(chunk);
+                        self.show(shown);
                     }
                     Ok(None) => ended = Some(Ok(())),
                     Err(reason) => ended = Some(Err(reason)),
@@ -220,52 +219,76 @@ impl Download<'_> {
         }
     }
 
-    fn write(&mut self, chunks: Vec<Bytes>) -> Option<JoinHandle<Batch>> {
-        let Sink::Disk(spool) = &mut self.sink else { return None };
-        let (spool, came) = (spool.take()?, self.came.take()?);
-        Some(tokio::task::spawn_blocking(move || Batch::write(spool, came, chunks)))
+    /// Counts a chunk; how far readers may read with it.
+    fn came(&mut self, chunk: &Bytes) -> Result<u64, Reason> {
+        let before = self.bytes;
+        self.bytes += chunk.len() as u64;
+        self.shown(self.bytes, before)
     }
 
-    /// Shows readers what was written. `Some` is what the disk refused.
-    fn written(
-        &mut self,
-        batch: Result<Batch, tokio::task::JoinError>,
-    ) -> Result<Option<Vec<Bytes>>, Reason> {
-        let batch = batch.map_err(|_| lost())?;
-        let bytes = batch.came.bytes;
-        self.came = Some(batch.came);
+    fn show(&self, shown: u64) {
+        self.fill.progress.send_if_modified(|progress| {
+            let more = shown > progress.readable;
+            progress.readable = shown.max(progress.readable);
+            more
+        });
+    }
+
+    /// Writes a batch and hashes it at the same time.
+    fn write(&mut self, chunks: Vec<Bytes>) -> Option<JoinHandle<Option<Batch>>> {
+        let Sink::Disk(spool) = &mut self.sink else { return None };
+        let (mut spool, hasher) = (spool.take()?, self.hasher.take()?);
+        let hashing = tokio::task::spawn_blocking({
+            let chunks = chunks.clone();
+            move || hashed(hasher, &chunks)
+        });
+        let mut written = self.fill.progress.borrow().spooled;
+        let writing = tokio::task::spawn_blocking(move || {
+            for chunk in chunks {
+                if let Err(error) = spool.append(written, &chunk) {
+                    return (spool, written, Some(error));
+                }
+                written += chunk.len() as u64;
+            }
+            (spool, written, None)
+        });
+        Some(tokio::spawn(async move {
+            let ((spool, written, refused), hasher) = (writing.await.ok()?, hashing.await.ok()?);
+            Some(Batch { spool, hasher, written, refused })
+        }))
+    }
+
+    /// Takes note of what is in the file now. `false` if the disk refused a part.
+    fn written(&mut self, batch: Option<Batch>) -> Result<bool, Reason> {
+        let batch = batch.ok_or_else(lost)?;
+        self.hasher = Some(batch.hasher);
         self.sink = Sink::Disk(Some(batch.spool));
-        let before = self.fill.progress.borrow().readable;
-        // Any byte of unstated length may be the last one: the newest batch is kept back.
-        let shown = self.shown(bytes, bytes.saturating_sub(PENDING as u64).max(before))?;
-        self.fill.progress.send_modify(|progress| {
-            progress.readable = shown.max(before);
-            progress.spooled = bytes;
-        });
-        let refused = batch.refused.map(|(error, chunks)| {
-            tracing::warn!(%error, digest = %self.fill.digest, "the local folder does not take more");
-            self.store.note_full();
-            chunks
-        });
-        Ok(refused)
+        self.fill.progress.send_modify(|progress| progress.spooled = batch.written);
+        self.fill.window.spooled(batch.written);
+        let Some(error) = batch.refused else { return Ok(true) };
+        tracing::warn!(%error, digest = %self.fill.digest, "the local folder does not take more");
+        self.store.note_full();
+        Ok(false)
+    }
+
+    async fn hash(&mut self, chunks: Vec<Bytes>) -> Result<(), Reason> {
+        let hasher = self.hasher.take().ok_or_else(lost)?;
+        let hashing = tokio::task::spawn_blocking(move || hashed(hasher, &chunks)).await;
+        self.hasher = Some(hashing.map_err(|_| lost())?);
+        Ok(())
     }
 
     /// Lets a chunk pass through the window.
     async fn pass(&mut self, chunk: Bytes) -> Result<(), Reason> {
-        let Some(before) = self.came.as_ref().map(|came| came.bytes) else { return Err(lost()) };
-        let bytes = before + chunk.len() as u64;
-        let shown = self.shown(bytes, before)?;
+        let shown = self.came(&chunk)?;
         let pushed = self.fill.window.push(chunk.clone()).await;
-        pushed.map_err(|Abandoned| Reason::Wrong("nobody reads what is not kept".to_owned()))?;
-        if let Some(came) = &mut self.came {
-            came.hasher.update(&chunk);
-            came.bytes = bytes;
-        }
-        self.fill.progress.send_modify(|progress| progress.readable = shown.max(progress.readable));
-        Ok(())
+        pushed.map_err(|Abandoned| Reason::Abandoned)?;
+        self.show(shown);
+        self.hash(vec![chunk]).await
     }
 
-    /// How far readers may read when so many bytes are here: never to the end before the digest is proven.
+    /// How far readers may read when so many bytes are here: never to the end before the digest is proven. Any byte
+    /// of unstated length may be the last one: the newest chunk is kept back.
     fn shown(&self, bytes: u64, unstated: u64) -> Result<u64, Reason> {
         match self.size {
             Some(size) if bytes > size => Err(Reason::Wrong("more bytes than stated".to_owned())),
@@ -278,43 +301,35 @@ impl Download<'_> {
 
     fn ended(&self) -> Result<(), Reason> {
         match self.size {
-            Some(size) if self.bytes() < size => Err(Reason::Broken("the body ended early".to_owned())),
+            Some(size) if self.bytes < size => Err(Reason::Broken("the body ended early".to_owned())),
             _ => Ok(()),
         }
     }
 
     fn prove(self) -> Result<Proven, Reason> {
-        let came = self.came.ok_or_else(lost)?;
-        let digest = came.hasher.finish();
+        let digest = self.hasher.ok_or_else(lost)?.finish();
         if digest != self.fill.digest {
             return Err(Reason::Wrong(format!("the blob has digest {digest}, not {}", self.fill.digest)));
         }
         let spool = if let Sink::Disk(spool) = self.sink { Some(spool.ok_or_else(lost)?) } else { None };
-        Ok(Proven { size: came.bytes, spool })
+        Ok(Proven { size: self.bytes, spool })
     }
 }
 
-impl Batch {
-    /// Writes and hashes; blocks.
-    fn write(mut spool: Spool, mut came: Came, chunks: Vec<Bytes>) -> Self {
-        let mut chunks = chunks.into_iter();
-        while let Some(chunk) = chunks.next() {
-            if let Err(error) = spool.append(came.bytes, &chunk) {
-                let refused = std::iter::once(chunk).chain(chunks).collect();
-                return Self { spool, came, refused: Some((error, refused)) };
-            }
-            came.hasher.update(&chunk);
-            came.bytes += chunk.len() as u64;
-        }
-        Self { spool, came, refused: None }
+fn hashed(mut hasher: Hasher, chunks: &[Bytes]) -> Hasher {
+    for chunk in chunks {
+        hasher.update(chunk);
     }
+    hasher
 }
 
 fn lost() -> Reason {
     Reason::Wrong("the disk's thread ended".to_owned())
 }
 
-async fn finished(writing: &mut Option<JoinHandle<Batch>>) -> Result<Batch, tokio::task::JoinError> {
+async fn finished(
+    writing: &mut Option<JoinHandle<Option<Batch>>>,
+) -> Result<Option<Batch>, tokio::task::JoinError> {
     match writing {
         Some(writing) => writing.await,
         None => std::future::pending().await,

@@ -33,47 +33,42 @@ impl Reader {
         if self.end.is_some_and(|end| self.at >= end) {
             return Ok(None);
         }
-        let (readable, spooled) = self.wait().await?;
-        let end = self.end.unwrap_or(u64::MAX).min(readable);
+        let end = self.end.unwrap_or(u64::MAX).min(self.readable().await?);
         if self.at >= end {
             return Ok(None);
         }
-        let bytes = if self.at < spooled {
-            self.read_spooled(end.min(spooled)).await?
-        } else {
-            self.read_passing(end)?
+        let recent = self.place.cursor.read(self.at, end.min(self.at + PIECE));
+        let bytes = match recent {
+            Some(bytes) => bytes,
+            None => self.read_spooled(end).await?,
         };
         self.at += bytes.len() as u64;
         self.place.cursor.moved(self.at);
         Ok(Some(bytes))
     }
 
-    /// Waits for a byte at the cursor, or for the end.
-    async fn wait(&mut self) -> io::Result<(u64, u64)> {
+    /// Waits for a byte at the cursor, or for the end; how far it may read.
+    async fn readable(&mut self) -> io::Result<u64> {
         let at = self.at;
         let ready = |p: &Progress| p.readable > at || matches!(p.phase, Phase::Proven | Phase::Failed(..));
         let progress = self.progress.wait_for(ready).await;
         let progress = progress.map_err(|_| io::Error::other("the download was aborted"))?;
         match &progress.phase {
             Phase::Failed(_, reason) if progress.readable <= at => Err(io::Error::other(reason.to_string())),
-            _ => Ok((progress.readable, progress.spooled)),
+            _ => Ok(progress.readable),
         }
     }
 
     async fn read_spooled(&self, end: u64) -> io::Result<Bytes> {
+        // What left the window without being in the file is lost for this reader.
+        let slow = || {
+            io::Error::new(io::ErrorKind::TimedOut, "the client is too slow for a download that is not kept")
+        };
+        let end = end.min(self.progress.borrow().spooled);
+        let length = end.checked_sub(self.at).filter(|length| *length > 0).ok_or_else(slow)?;
         let file = self.place.fill.file.get().ok_or(io::ErrorKind::NotFound)?;
-        let length = usize::try_from((end - self.at).min(PIECE)).map_err(io::Error::other)?;
+        let length = usize::try_from(length.min(PIECE)).map_err(io::Error::other)?;
         let bytes = read_file(file.clone(), self.at, length).await?;
         if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
-    }
-
-    fn read_passing(&self, end: u64) -> io::Result<Bytes> {
-        let lost = || {
-            io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client read too slowly for a download that is not kept",
-            )
-        };
-        self.place.cursor.read(self.at, end).ok_or_else(lost)
     }
 }

@@ -1,7 +1,8 @@
-//! What passes through: the newest bytes of a download that the folder has no room for, shared by all its readers.
+//! The newest bytes of a download, shared by all its readers.
 //!
-//! The download waits for the slowest reader, and for none longer than [`STALLED`]: memory stays bounded, and one
-//! client that has gone to sleep does not hold up the others for ever.
+//! Who keeps up reads from here and waits for no disk. Of what is in the spool file little is held; what the folder
+//! had no room for is held until every reader has it: then the download waits for the slowest reader, and for none
+//! longer than [`STALLED`]. Memory stays bounded, and one client that has gone to sleep does not hold up the others.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Bytes held for readers.
+/// Bytes held that are in no file.
 const WINDOW: usize = 4 * 1024 * 1024;
+/// Bytes held that are in the file too.
+const RECENT: usize = 1024 * 1024;
 /// A reader that takes nothing for so long loses its place.
 const STALLED: Duration = Duration::from_secs(30);
 
@@ -30,7 +33,9 @@ struct Held {
     start: u64,
     chunks: VecDeque<Bytes>,
     bytes: usize,
-    /// Whether bytes before `start` are gone, and not in the file.
+    /// Bytes from the blob's beginning on that are in the file.
+    spooled: u64,
+    /// Whether bytes before `start` are gone that are not in the file.
     has_lost: bool,
     readers: HashMap<u64, Position>,
     next_reader: u64,
@@ -45,9 +50,18 @@ struct Position {
 pub(super) struct Abandoned;
 
 impl Window {
-    /// Begins to pass through from that offset on; what is before it is in the file.
-    pub(super) fn begin(&self, start: u64) {
-        self.held.lock().start = start;
+    /// Adds bytes that are on their way into the file.
+    pub(super) fn add(&self, chunk: Bytes) {
+        self.held.lock().add(chunk);
+    }
+
+    /// So many bytes are in the file: the older ones of them need not be held.
+    pub(super) fn spooled(&self, bytes: u64) {
+        let mut held = self.held.lock();
+        held.spooled = bytes;
+        while held.bytes > RECENT && held.first_end().is_some_and(|end| end <= bytes) {
+            held.drop_first();
+        }
     }
 
     /// A reader's place at the blob's beginning; `None` if that is gone.
@@ -62,7 +76,7 @@ impl Window {
         Some(Cursor { window: self.clone(), reader })
     }
 
-    /// Adds bytes as soon as there is room.
+    /// Adds bytes that are kept nowhere else, as soon as there is room.
     pub(super) async fn push(&self, chunk: Bytes) -> Result<(), Abandoned> {
         let begun = Instant::now();
         loop {
@@ -73,8 +87,7 @@ impl Window {
                     held.make_room();
                 }
                 if held.bytes + chunk.len() <= WINDOW || held.chunks.is_empty() {
-                    held.bytes += chunk.len();
-                    held.chunks.push_back(chunk);
+                    held.add(chunk);
                     return Ok(());
                 }
                 if held.readers.is_empty() && begun.elapsed() > STALLED {
@@ -92,15 +105,25 @@ impl Held {
         let end = self.start + self.bytes as u64;
         self.readers.retain(|_, position| position.at >= end || position.since.elapsed() < STALLED);
         let Some(slowest) = self.readers.values().map(|position| position.at).min() else { return };
-        while let Some(chunk) = self.chunks.front() {
-            let end = self.start + chunk.len() as u64;
-            if end > slowest {
-                return;
-            }
-            self.start = end;
+        while let Some(end) = self.first_end().filter(|end| *end <= slowest || *end <= self.spooled) {
+            self.has_lost |= end > self.spooled;
+            self.drop_first();
+        }
+    }
+
+    fn add(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len();
+        self.chunks.push_back(chunk);
+    }
+
+    fn first_end(&self) -> Option<u64> {
+        self.chunks.front().map(|chunk| self.start + chunk.len() as u64)
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(chunk) = self.chunks.pop_front() {
+            self.start += chunk.len() as u64;
             self.bytes -= chunk.len();
-            self.has_lost = true;
-            self.chunks.pop_front();
         }
     }
 }
@@ -120,10 +143,9 @@ impl Cursor {
         self.window.taken.notify_one();
     }
 
-    /// The bytes at `at`, up to `end` at most; `None` if this reader lost its place.
+    /// The bytes at `at`, up to `end` at most; `None` if they are not held.
     pub(super) fn read(&self, at: u64, end: u64) -> Option<Bytes> {
         let held = self.window.held.lock();
-        held.readers.get(&self.reader)?;
         let mut start = held.start;
         for chunk in &held.chunks {
             let next = start + chunk.len() as u64;
@@ -182,16 +204,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_what_is_in_the_file_little_is_held_and_nothing_is_lost() {
+        let window = Arc::new(Window::default());
+        for _ in 0..8 {
+            window.add(Bytes::from(vec![0; CHUNK]));
+        }
+        window.spooled(8 * CHUNK as u64);
+        let reader = window.enter().unwrap();
+        assert_eq!(reader.read(0, 99), None);
+        assert!(reader.read(8 * CHUNK as u64 - 1, u64::MAX).is_some());
+    }
+
+    #[tokio::test]
     async fn a_reader_gets_the_bytes_at_its_offset() {
         let window = Arc::new(Window::default());
-        window.begin(10);
         let reader = window.enter().unwrap();
         for chunk in [&b"abc"[..], b"def"] {
             assert!(window.push(Bytes::from_static(chunk)).await.is_ok());
         }
-        assert_eq!(reader.read(10, 99).unwrap(), "abc");
-        assert_eq!(reader.read(12, 14).unwrap(), "c");
-        assert_eq!(reader.read(13, 15).unwrap(), "de");
-        assert_eq!(reader.read(9, 99), None);
+        assert_eq!(reader.read(0, 99).unwrap(), "abc");
+        assert_eq!(reader.read(2, 4).unwrap(), "c");
+        assert_eq!(reader.read(3, 5).unwrap(), "de");
+        assert_eq!(reader.read(6, 99), None);
     }
 }
