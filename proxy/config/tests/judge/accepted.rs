@@ -115,8 +115,8 @@ fn who_delivers_is_url_ca_egress_proxy_and_account_but_not_the_password() {
 
 #[test]
 fn plain_http_goes_through_a_proxy_of_its_own() {
-    let text =
-        GOOD.replace("url: https://registry-1.docker.io", "insecure: true, url: http://registry-1.docker.io");
+    let text = GOOD
+        .replace("url: https://registry-1.docker.io", "insecure: true\n  url: http://registry-1.docker.io");
     let origin = |options: &Options| accepted(&text, options).groups["team-a"].upstream.origin.clone();
     let proxy = Some("http://proxy.example.com:3128".to_owned());
     let none = origin(&Options::default());
