@@ -16,12 +16,19 @@ const REGISTRIES: &str = "virtual_registries/container/";
 #[derive(Clone, Debug)]
 pub enum Lead {
     /// A group or registry that exists, and the rest of the name.
-    Route(Route, Name),
+    Route {
+        route: Route,
+        image: Name,
+        /// What stands for it in the request, whatever it leads to: a refusal repeats this and tells nothing else.
+        written: String,
+    },
     /// A group or registry that does not exist; as it was written.
     Unknown(String),
-    /// No name of this proxy's at all.
-    Nowhere,
 }
+
+/// How images are named here, for those who wrote something else.
+pub const NAMES: &str =
+    "Names are <group>/dependency_proxy/containers/<image> or virtual_registries/container/<id>/<image>.";
 
 /// Where an image may come from, in order.
 #[derive(Clone, Debug)]
@@ -60,31 +67,51 @@ pub enum Error {
 #[must_use]
 pub fn lead(config: &Config, host: Option<&str>, name: &Name) -> Lead {
     if let Some(route) = host.and_then(|host| config.mirrors.get(host)) {
-        return Lead::Route(route.clone(), name.clone());
+        let written = host.unwrap_or_default().to_owned();
+        return Lead::Route { route: route.clone(), image: name.clone(), written };
     }
     let text = name.as_str();
+    let unknown = || Lead::Unknown(written(name).to_owned());
+    let found = |route: Route, image: &str| match Name::parse(image) {
+        Ok(image) => Lead::Route { route, image, written: written(name).to_owned() },
+        Err(_) => unknown(),
+    };
     for alias in &config.aliases {
         if let Some(image) = text.strip_prefix(&alias.prefix).and_then(|rest| rest.strip_prefix('/')) {
-            return image_or_nowhere(alias.route.clone(), image);
+            return found(alias.route.clone(), image);
         }
     }
     if let Some((id, image)) = text.strip_prefix(REGISTRIES).and_then(|rest| rest.split_once('/')) {
         return match config.registries.get(id) {
-            Some(registry) => image_or_nowhere(Route::Registry(registry.clone()), image),
-            None => Lead::Unknown(id.to_owned()),
+            Some(registry) => found(Route::Registry(registry.clone()), image),
+            None => unknown(),
         };
     }
     if let Some((path, image)) = text.split_once(CONTAINERS) {
         return match config.groups.get(path) {
-            Some(group) => image_or_nowhere(Route::Group(group.clone()), image),
-            None => Lead::Unknown(path.to_owned()),
+            Some(group) => found(Route::Group(group.clone()), image),
+            None => unknown(),
         };
     }
-    Lead::Nowhere
+    unknown()
 }
 
-fn image_or_nowhere(route: Route, image: &str) -> Lead {
-    Name::parse(image).map_or(Lead::Nowhere, |image| Lead::Route(route, image))
+/// What stands for the group in a name: the registry id, the group's path, or the whole name where it has neither
+/// form, such as an alias. The name alone decides, so that nobody learns from it what exists.
+fn written(name: &Name) -> &str {
+    form(name).unwrap_or(name.as_str())
+}
+
+/// Whether a name has one of the two forms of [`NAMES`].
+#[must_use]
+pub fn has_form(name: &Name) -> bool {
+    form(name).is_some()
+}
+
+fn form(name: &Name) -> Option<&str> {
+    let text = name.as_str();
+    let id = text.strip_prefix(REGISTRIES).and_then(|rest| rest.split_once('/'));
+    id.or_else(|| text.split_once(CONTAINERS)).map(|(written, _)| written)
 }
 
 /// Finds the upstreams of an image. `ns` is the registry that a mirror's client believes to ask.

@@ -248,8 +248,12 @@ impl Drop for Running {
 /// What documents are judged with in this process.
 #[must_use]
 pub fn options(instance: Option<ObjectId>) -> Options {
-    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-    Options { instance, egress_proxy: names.iter().find_map(|name| std::env::var(name).ok()) }
+    let first = |names: [&str; 4]| names.iter().find_map(|name| std::env::var(name).ok());
+    Options {
+        instance,
+        https_proxy: first(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+        http_proxy: first(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
+    }
 }
 
 fn documents(settings: &Settings) -> std::io::Result<(Vec<PathBuf>, Option<String>)> {

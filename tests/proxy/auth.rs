@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use harness::documents::Documents;
+use harness::documents::{Documents, NAMESPACE};
 use harness::hostile::Upstream;
 use harness::pull::{Answer, Client, realm};
 use harness::server::Proxy;
@@ -270,6 +270,72 @@ async fn no_role_and_no_such_group_are_one_answer() {
         .await
         .refused(403, "DENIED", &sentence("team-x"));
     assert!(upstream.requests().is_empty());
+}
+
+/// What is told of a path, without the request's id.
+async fn told(proxy: &Proxy, path: &str) -> (u16, String, String) {
+    let bob = [("authorization", &*basic("bob", "bob-password"))];
+    let answer = proxy.client().plain(Method::GET, path, &bob, "").await;
+    let (code, message) = answer.error();
+    (answer.status.as_u16(), code, message.replace(answer.header("x-request-id"), "ID"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_without_a_role_learns_what_exists() {
+    let (_upstream, proxy) = proxy().await;
+    let paths = [
+        ("team-a/dependency_proxy/containers", "team-a"),
+        ("virtual_registries/container/dp.hub", "dp.hub"),
+        ("virtual_registries/container/1", "1"),
+        ("harbor/dockerhub", "harbor/dockerhub/library/a"),
+    ];
+    let absent = json!([]);
+    let aliases = json!([
+        {"prefix": "virtual_registries/container/1", "virtualRegistryRef": {"name": "hub", "namespace": NAMESPACE}},
+        {"prefix": "harbor/dockerhub", "groupRef": {"name": "team-a", "namespace": NAMESPACE}},
+    ]);
+    let ask = async || {
+        let mut all = Vec::new();
+        for (prefix, _) in paths {
+            all.push(told(&proxy, &format!("/v2/{prefix}/library/a/manifests/1")).await);
+            all.push(told(&proxy, &format!("/v2/{prefix}/library/a/tags/list")).await);
+        }
+        all.push(told(&proxy, "/api/v4/groups/team-a/dependency_proxy/quota").await);
+        all
+    };
+    proxy
+        .reload(|d| {
+            d.registry("hub", "team-a", &["upstream"]);
+            d.spec("DependencyProxy", "main")["aliases"] = aliases;
+        })
+        .await;
+    let existing = ask().await;
+    for ((status, code, message), (_, written)) in existing.iter().step_by(2).zip(paths) {
+        assert_eq!((*status, code.as_str()), (403, "DENIED"), "{message}");
+        assert!(
+            message.starts_with(&format!("No group \"{written}\", or bob has no role in it.")),
+            "{message}"
+        );
+    }
+    proxy
+        .reload(|d| {
+            d.spec("DependencyProxy", "main")["aliases"] = absent;
+            d.remove("VirtualRegistry", "hub");
+            d.remove("DependencyProxyGroup", "team-a");
+        })
+        .await;
+    assert_eq!(ask().await, existing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_service_asks_for_what_it_takes() {
+    let (_upstream, proxy) = proxy().await;
+    let client = proxy.client();
+    let wrong = client.user("alice", "wrong").token(&service(&proxy), &[&client.scope("library/a")]).await;
+    assert_eq!(wrong.header("www-authenticate"), r#"Basic realm="dependency_proxy""#);
+    let put = client.plain(Method::PUT, "/jwt/auth", &[], "").await;
+    put.refused(405, "UNSUPPORTED", "Tokens are asked for with GET or POST.");
+    assert_eq!(put.header("allow"), "GET, POST");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -169,6 +169,7 @@ async fn pushes_are_refused_as_unsupported() {
         let answer =
             client.plain(method.clone(), &client.path(&path), &[("authorization", &basic)], "{}").await;
         assert_eq!(answer.status, 405, "{method} {path}: {}", answer.text());
+        assert_eq!(answer.header("allow"), "GET, HEAD");
         assert_eq!(answer.error().0, "UNSUPPORTED");
     }
     still_serves(&upstream, &proxy).await;
@@ -200,6 +201,35 @@ async fn ranges_that_are_malformed_or_cannot_be_met_are_refused() {
     let many = format!("bytes={}", (0..500).map(|n| format!("{n}-{n}")).collect::<Vec<_>>().join(","));
     let answer = client.range("library/a", image.layers[0], &many).await;
     assert!(answer.status == 416 || answer.status == 400 || answer.body.len() == 1000, "{}", answer.status);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_has_no_range() {
+    let (_upstream, image, proxy) = proxy().await;
+    let path = format!("library/a/blobs/{}", image.layers[0]);
+    for range in ["bytes=0-9", "bytes=5000-"] {
+        let answer = proxy.client().send(Method::HEAD, &path, &[("range", range)]).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-length")), (200, "1000"), "{range}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_named_by_its_kind() {
+    let (_upstream, _, proxy) = proxy().await;
+    let digest = oci::Digest::of(oci::Algorithm::Sha256, b"nowhere");
+    let client = proxy.client();
+    assert_eq!(client.blob("library/a", digest).await.error().0, "BLOB_UNKNOWN");
+    assert_eq!(client.manifest("library/a", &digest.to_string()).await.error().0, "MANIFEST_UNKNOWN");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_is_told_that_there_is_none_yet() {
+    let (_upstream, _, proxy) = proxy().await;
+    for group in ["team-a", "absent", "team-a%2Fchild"] {
+        let path = format!("/api/v4/groups/{group}/dependency_proxy/cache");
+        let answer = proxy.client().plain(Method::DELETE, &path, &[], "").await;
+        answer.refused(404, "UNSUPPORTED", "A group's cache cannot be purged yet.");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

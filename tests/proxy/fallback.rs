@@ -163,3 +163,32 @@ async fn an_allow_list_must_match() {
     it.proxy.client().manifest("team/a", "1").await.bytes();
     assert_eq!(it.proxy.client().manifest("library/a", "1").await.status, 403);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_every_upstream_has_a_rule_against_it_all_rules_are_named() {
+    let it = two().await;
+    let deny = |name: &str| json!([{"name": name, "action": "Deny", "repository": "*/xmrig*"}]);
+    it.proxy
+        .reload(|d| {
+            d.spec("RegistryUpstream", "first")["rules"] = deny("no-miners");
+            d.spec("RegistryUpstream", "second")["rules"] = deny("none-here");
+        })
+        .await;
+    let answer = it.client().manifest("library/xmrig", "1").await;
+    let sentence = "Rule \"no-miners\" of upstream first refuses this repository. Rule \"none-here\" of upstream second refuses this repository.";
+    answer.refused(403, "DENIED", sentence);
+    it.proxy.reload(|d| d.spec("RegistryUpstream", "second")["rules"] = json!([])).await;
+    let answer = it.client().manifest("library/xmrig", "1").await;
+    answer.refused(404, "MANIFEST_UNKNOWN", "first: refused by rule no-miners; second: 404");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resting_upstream_says_for_how_long() {
+    let it = two().await;
+    it.first.on("/v2/").faults([Fault::Status(503), Fault::Header("retry-after", "77".to_owned())]);
+    let client = it.proxy.client();
+    assert_eq!(client.manifest("app/a", "1").await.header("retry-after"), "30");
+    let answer = client.manifest("app/a", "1").await;
+    answer.refused(503, "UNAVAILABLE", "Try again in 77 s.");
+    assert_eq!(answer.header("retry-after"), "77");
+}

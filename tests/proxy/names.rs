@@ -55,6 +55,19 @@ async fn a_short_name_is_taken_as_written_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_sent_to_library_where_that_is_done_already_or_means_nothing() {
+    let (_upstream, _, builder) = docker_hub().await;
+    let other = Upstream::start().await;
+    let plain = Proxy::builder().upstream("plain", &other).group("team-a");
+    let (hub, plain) = (builder.start().await, plain.registry("plain", "team-a", &["plain"]).start().await);
+    for client in [hub.client(), plain.client(), plain.client().registry("dp.plain")] {
+        let answer = client.manifest("absent", "3").await;
+        answer.refused(404, "MANIFEST_UNKNOWN", "absent:3 was not found.");
+        assert!(!answer.text().contains("did you mean"), "{}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_host_has_the_images_at_its_root() {
     let (_upstream, image, builder) = docker_hub().await;
     let mirrors =

@@ -1,6 +1,9 @@
 //! Reading a manifest just far enough to refuse what two clients would read in two ways.
 
-use serde::Deserialize;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::media;
 
@@ -22,19 +25,72 @@ pub enum ManifestError {
     NotJson,
     #[error("the manifest says it is {document}, but was sent as {header}")]
     MediaTypeMismatch { document: String, header: String },
-    #[error("the manifest has both layers and manifests")]
+    #[error(
+        "clients would read the manifest in two ways: it has layers and manifests, or the same key twice"
+    )]
     Ambiguous,
     #[error("the manifest has no media type")]
     NoMediaType,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// The keys by which clients tell what a document is.
+#[derive(Default)]
 struct Document {
     media_type: Option<String>,
-    layers: Option<serde_json::Value>,
-    config: Option<serde_json::Value>,
-    manifests: Option<serde_json::Value>,
+    has_layers: bool,
+    has_config: bool,
+    has_manifests: bool,
+    /// Some key stands there twice: clients differ in which one counts.
+    repeats: bool,
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+struct Keys;
+
+impl<'de> Visitor<'de> for Keys {
+    type Value = Document;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+        let mut document = Document::default();
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let key = folded(&key);
+            if key == "mediatype" {
+                document.media_type = map.next_value()?;
+            } else {
+                // `null` is as good as nothing.
+                let is_there = map.next_value::<Option<IgnoredAny>>()?.is_some();
+                match key.as_str() {
+                    "layers" => document.has_layers |= is_there,
+                    "config" => document.has_config |= is_there,
+                    "manifests" => document.has_manifests |= is_there,
+                    _ => {}
+                }
+            }
+            document.repeats |= !seen.insert(key);
+        }
+        Ok(document)
+    }
+}
+
+/// A key as Go's encoding/json compares it, and so containerd and docker: without regard to case, and with the two
+/// letters beyond ASCII that fold to ASCII ones.
+fn folded(key: &str) -> String {
+    let fold = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    key.chars().map(fold).collect()
 }
 
 impl Manifest {
@@ -45,7 +101,7 @@ impl Manifest {
     /// GHSA-5j5w-g665-5m35, GHSA-xmmx-7jpf-fx42, and what is no manifest at all.
     pub fn check(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestError> {
         let document: Document = serde_json::from_slice(bytes).map_err(|_| ManifestError::NotJson)?;
-        if document.manifests.is_some() && (document.layers.is_some() || document.config.is_some()) {
+        if document.repeats || document.has_manifests && (document.has_layers || document.has_config) {
             return Err(ManifestError::Ambiguous);
         }
         let header = content_type.map(media::essence).filter(|t| !is_generic(t));
@@ -56,12 +112,8 @@ impl Manifest {
             (_, Some(header)) => Ok(Self { media_type: header }),
             (Some(document), None) => Ok(Self { media_type: document }),
             // OCI documents may leave mediaType out; their shape then tells them apart.
-            (None, None) if document.manifests.is_some() => {
-                Ok(Self { media_type: media::OCI_INDEX.to_owned() })
-            }
-            (None, None) if document.layers.is_some() => {
-                Ok(Self { media_type: media::OCI_MANIFEST.to_owned() })
-            }
+            (None, None) if document.has_manifests => Ok(Self { media_type: media::OCI_INDEX.to_owned() }),
+            (None, None) if document.has_layers => Ok(Self { media_type: media::OCI_MANIFEST.to_owned() }),
             (None, None) => Err(ManifestError::NoMediaType),
         }
     }
@@ -81,6 +133,30 @@ mod tests {
     fn a_manifest_that_is_also_an_index_is_refused() {
         let both = br#"{"manifests":[],"layers":[]}"#;
         assert_eq!(Manifest::check(both, Some(media::OCI_INDEX)), Err(ManifestError::Ambiguous));
+    }
+
+    #[test]
+    fn keys_count_whatever_their_case_because_go_reads_them_so() {
+        for text in [
+            r#"{"layers":[],"Manifests":[]}"#,
+            r#"{"LAYERS":[],"manifests":[]}"#,
+            r#"{"config":{},"manifest\u017f":[]}"#,
+            r#"{"mediaType":"a/b","MediaType":"c/d","layers":[]}"#,
+            r#"{"layers":[],"Layers":[]}"#,
+            r#"{"layers":[],"layers":[]}"#,
+            r#"{"schemaVersion":2,"SchemaVersion":1,"layers":[]}"#,
+        ] {
+            let checked = Manifest::check(text.as_bytes(), Some(media::OCI_MANIFEST));
+            assert_eq!(checked, Err(ManifestError::Ambiguous), "{text}");
+        }
+        let other = r#"{"MediaType":"a/b","layers":[]}"#;
+        assert!(matches!(
+            Manifest::check(other.as_bytes(), Some(media::OCI_MANIFEST)),
+            Err(ManifestError::MediaTypeMismatch { .. })
+        ));
+        // Below the top level other rules hold, and null is nothing.
+        let good = r#"{"layers":[{"a":1,"A":2}],"manifests":null,"annotations":{"k":"v","K":"V"}}"#;
+        assert!(Manifest::check(good.as_bytes(), Some(media::OCI_MANIFEST)).is_ok());
     }
 
     #[test]

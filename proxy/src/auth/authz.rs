@@ -12,16 +12,11 @@ use crate::resolve::Lead;
 /// # Errors
 /// That there is no such group and that the caller has no role in it is one and the same refusal.
 pub fn authorize(config: &Config, caller: &Caller, lead: &Lead, now: Timestamp) -> Result<(), Refusal> {
-    let path = match lead {
-        Lead::Route(route, _) => route.group().path.as_str(),
-        Lead::Unknown(path) => path.as_str(),
-        // Nothing of anybody's: who is signed in may hear that.
-        Lead::Nowhere => return still_good(config, caller, now),
-    };
     still_good(config, caller, now)?;
-    // A registry is named by its id, which is no secret to those who were told it: the sentence repeats the request.
-    let no_role = || Refusal::NoRole { group: path.to_owned(), caller: caller.identity.name().to_owned() };
-    let Lead::Route(..) = lead else { return Err(no_role()) };
+    let (Lead::Route { written, .. } | Lead::Unknown(written)) = lead;
+    let no_role = || Refusal::NoRole { group: written.clone(), caller: caller.identity.name().to_owned() };
+    let Lead::Route { route, .. } = lead else { return Err(no_role()) };
+    let path = route.group().path.as_str();
     match &caller.identity {
         Identity::User(name) => {
             let role = role_of(config, path, name);

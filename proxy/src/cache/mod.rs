@@ -18,7 +18,7 @@ use oci::{Digest, Name, Reference, Tag};
 pub use blob::{Blob, Body};
 pub use fill::{Place, Reader};
 pub use fresh::Validity;
-pub use list::{Referrers, TagList};
+pub use list::{Page, Referrers, TagList};
 pub use manifest::Manifest;
 
 use crate::clock::Clock;

@@ -45,11 +45,9 @@ async fn steps(config: &Config, explain: &Explain) -> Result<(), String> {
         tell_role(config, &lead, user)?;
     }
     let (route, image) = match lead {
-        Lead::Route(route, image) => (route, image),
+        Lead::Route { route, image, .. } => (route, image),
+        Lead::Unknown(_) if !resolve::has_form(&name) => return Err(resolve::NAMES.to_owned()),
         Lead::Unknown(path) => return Err(format!("There is no group or virtual registry \"{path}\".")),
-        Lead::Nowhere => {
-            return Err("Names are <group>/dependency_proxy/containers/<image> or virtual_registries/container/<id>/<image>.".to_owned());
-        }
     };
     println!("group     {} ({})", route.group().path, route.group().id);
     let target = resolve::resolve(config, &route, &image, None).map_err(|error| error.to_string())?;
@@ -71,7 +69,7 @@ async fn steps(config: &Config, explain: &Explain) -> Result<(), String> {
 }
 
 fn tell_role(config: &Config, lead: &Lead, user: &str) -> Result<(), String> {
-    let path = if let Lead::Route(route, _) = lead { route.group().path.as_str() } else { "" };
+    let path = if let Lead::Route { route, .. } = lead { route.group().path.as_str() } else { "" };
     let caller = caller_named(config, path, user)
         .ok_or_else(|| format!("There is no user and no deploy token \"{user}\"."))?;
     authorize(config, &caller, lead, Clock::system().now())

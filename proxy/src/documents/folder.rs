@@ -11,46 +11,76 @@ use flate2::read::GzDecoder;
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 /// What was read.
-#[derive(Default)]
 pub struct Read {
     pub documents: Vec<Document>,
     pub problems: Vec<Problem>,
-    /// Of all the bytes: whether anything changed since last time.
+    /// Of all the bytes as they are on the disk: whether anything changed since last time.
     pub fingerprint: String,
+}
+
+/// What is on the disk, not yet looked into.
+pub(super) struct Found {
+    files: Vec<File>,
+    problems: Vec<Problem>,
+    pub(super) fingerprint: String,
+}
+
+struct File {
+    path: PathBuf,
+    origin: Origin,
+    bytes: io::Result<Vec<u8>>,
 }
 
 /// Reads files and folders. What cannot be read is a problem; the rest is read all the same.
 #[must_use]
 pub fn read(paths: &[PathBuf]) -> Read {
-    let mut read = Read::default();
-    let mut contents = Vec::new();
+    find(paths).parse()
+}
+
+/// Reads the bytes only: every second, and they rarely change.
+pub(super) fn find(paths: &[PathBuf]) -> Found {
+    let mut problems = Vec::new();
+    let mut found = Vec::new();
     for path in paths {
         match files(path) {
             Ok(files) if files.is_empty() => {
-                read.problems.push(problem(path, "has no file that ends in .yaml, .yml or .json"));
+                problems.push(problem(path, "has no file that ends in .yaml, .yml or .json"));
             }
-            Ok(files) => {
-                contents.extend(files.into_iter().map(|(file, origin)| (contents_of(&file), file, origin)))
-            }
-            Err(error) => read.problems.push(problem(path, &format!("cannot be read: {error}"))),
+            Ok(files) => found.extend(files),
+            Err(error) => problems.push(problem(path, &format!("cannot be read: {error}"))),
         }
     }
-    let mut parts = Vec::new();
-    for (content, file, origin) in &contents {
-        match content {
-            Ok(text) => {
-                parts.push(text.as_bytes());
-                let (documents, problems) = config::parse(text, &file.display().to_string(), *origin);
-                read.documents.extend(documents);
-                read.problems.extend(problems);
+    let read = |(path, origin): (PathBuf, Origin)| File { bytes: bytes_of(&path), path, origin };
+    let files: Vec<_> = found.into_iter().map(read).collect();
+    let fingerprint = fingerprint(&files, &problems);
+    Found { files, problems, fingerprint }
+}
+
+fn fingerprint(files: &[File], problems: &[Problem]) -> String {
+    let errors = files.iter().filter_map(|file| file.bytes.as_ref().err());
+    let texts: Vec<_> =
+        errors.map(ToString::to_string).chain(problems.iter().map(ToString::to_string)).collect();
+    let contents = files.iter().filter_map(|file| file.bytes.as_deref().ok());
+    let parts: Vec<_> = contents.chain(texts.iter().map(String::as_bytes)).collect();
+    config::fingerprint(&parts)
+}
+
+impl Found {
+    /// Takes the bytes apart into documents.
+    pub(super) fn parse(self) -> Read {
+        let mut read = Read { documents: Vec::new(), problems: self.problems, fingerprint: self.fingerprint };
+        for File { path, origin, bytes } in self.files {
+            match bytes.and_then(|bytes| text_of(&path, bytes)) {
+                Ok(text) => {
+                    let (documents, problems) = config::parse(&text, &path.display().to_string(), origin);
+                    read.documents.extend(documents);
+                    read.problems.extend(problems);
+                }
+                Err(error) => read.problems.push(problem(&path, &format!("cannot be read: {error}"))),
             }
-            Err(error) => read.problems.push(problem(file, &format!("cannot be read: {error}"))),
         }
+        read
     }
-    let problems: Vec<_> = read.problems.iter().map(ToString::to_string).collect();
-    parts.extend(problems.iter().map(String::as_bytes));
-    read.fingerprint = config::fingerprint(&parts);
-    read
 }
 
 /// The files that a path stands for, in the order of their names.
@@ -75,16 +105,24 @@ fn files(path: &Path) -> io::Result<Vec<(PathBuf, Origin)>> {
     Ok(files)
 }
 
-fn contents_of(file: &Path) -> io::Result<String> {
-    let bytes = fs::File::open(file)?;
-    let mut text = String::new();
-    let packed = file.extension().is_some_and(|extension| extension == "gz");
-    let read = if packed {
-        GzDecoder::new(bytes).take(MAX_FILE).read_to_string(&mut text)?
-    } else {
-        bytes.take(MAX_FILE).read_to_string(&mut text)?
-    };
-    if read as u64 == MAX_FILE { Err(io::Error::other("larger than 64 MiB")) } else { Ok(text) }
+fn bytes_of(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(file)?.take(MAX_FILE).read_to_end(&mut bytes)?;
+    within(bytes)
+}
+
+/// A file's text, unpacked where its name says that it is packed.
+fn text_of(file: &Path, bytes: Vec<u8>) -> io::Result<String> {
+    if file.extension().is_none_or(|extension| extension != "gz") {
+        return String::from_utf8(bytes).map_err(io::Error::other);
+    }
+    let mut text = Vec::new();
+    GzDecoder::new(bytes.as_slice()).take(MAX_FILE).read_to_end(&mut text)?;
+    String::from_utf8(within(text)?).map_err(io::Error::other)
+}
+
+fn within(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+    if bytes.len() as u64 == MAX_FILE { Err(io::Error::other("larger than 64 MiB")) } else { Ok(bytes) }
 }
 
 fn problem(path: &Path, message: &str) -> Problem {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use config::{Config, Options};
 
-use super::{Settled, read, settle};
+use super::folder::find;
+use super::{Settled, settle};
 use crate::metrics::{HashLabels, Metrics};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -17,21 +18,28 @@ const EVERY: Duration = Duration::from_secs(1);
 pub async fn watch(
     paths: Vec<PathBuf>,
     options: Options,
-    mut settled: Settled,
+    settled: Settled,
     mut fingerprint: String,
     metrics: Metrics,
     mut taken: impl FnMut(&Arc<Config>, &Settled),
 ) {
+    let mut settled = Arc::new(settled);
     loop {
         tokio::time::sleep(EVERY).await;
         let paths = paths.clone();
-        let Ok(found) = tokio::task::spawn_blocking(move || read(&paths)).await else { continue };
+        let Some(found) = apart(move || find(&paths)).await else { continue };
         if found.fingerprint == fingerprint {
             continue;
         }
         fingerprint.clone_from(&found.fingerprint);
         let before = settled.config.as_ref().map(|config| config.hash.clone());
-        settled = settle(found, &settled, &options);
+        let (last, options) = (settled.clone(), options.clone());
+        // Thousands of documents take a while: requests must not wait for it.
+        let Some(now) = apart(move || settle(found.parse(), &last, &options)).await else {
+            metrics.config_reload_success.set(0);
+            continue;
+        };
+        settled = Arc::new(now);
         report(&settled, &metrics);
         if let Some(config) = settled.config.clone() {
             if before.as_ref() != Some(&config.hash) {
@@ -40,6 +48,15 @@ pub async fn watch(
             taken(&config, &settled);
         }
     }
+}
+
+/// Does work that blocks. A panic in it is a fault of ours, and costs this change, not all later ones.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.inspect_err(
+        |error| tracing::error!(%error, "the documents could not be taken; the last ones are served"),
+    )
+    .ok()
 }
 
 /// Says what is wrong, in the log and in the metrics.

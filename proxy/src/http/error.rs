@@ -13,6 +13,9 @@ use crate::metrics::Outcome;
 use crate::resolve;
 use crate::upstream::{Class, Reason};
 
+/// When to try again where nobody says, in seconds.
+const AGAIN: u64 = 30;
+
 /// An answer that is no image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
@@ -20,17 +23,31 @@ pub(super) struct Problem {
     pub code: &'static str,
     pub sentence: String,
     pub outcome: Outcome,
-    /// Ask for credentials; with the repository that a token would have to open.
-    pub challenge: Option<Option<String>>,
+    pub challenge: Option<Challenge>,
     pub retry_after: Option<u64>,
+    /// The methods that there are, with 405 (RFC 9110 §15.5.6).
+    pub allow: Option<&'static str>,
     /// `Content-Range` of a range that cannot be met.
     pub size: Option<u64>,
+}
+
+/// How credentials are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// A token; with the repository that it would have to open.
+    Bearer(Option<String>),
+    /// User name and password: the token service takes nothing else.
+    Basic,
 }
 
 /// What sentences need to know of the request.
 pub(super) struct Context<'a> {
     /// As the client wrote it, such as `alpine:3`.
     pub image: &'a str,
+    /// The OCI code of what is not there.
+    pub unknown: &'static str,
+    /// Whether a short name is taken as written and Docker Hub is among the upstreams.
+    pub hints_at_library: bool,
     /// Mirrors retry 429 at once, up to five times: they get 503.
     pub is_mirror: bool,
     pub now: Timestamp,
@@ -39,7 +56,7 @@ pub(super) struct Context<'a> {
 impl Problem {
     fn new(status: StatusCode, code: &'static str, sentence: String) -> Self {
         let outcome = if status.is_server_error() { Outcome::UpstreamError } else { Outcome::ClientError };
-        Self { status, code, sentence, outcome, challenge: None, retry_after: None, size: None }
+        Self { status, code, sentence, outcome, challenge: None, retry_after: None, allow: None, size: None }
     }
 
     pub(super) fn name_invalid(why: &str) -> Self {
@@ -68,7 +85,29 @@ impl Problem {
 
     pub(super) fn read_only() -> Self {
         let sentence = "This is a pull-through cache: images are pushed to the upstream registry, not here.";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", sentence.to_owned())
+        Self::not_allowed(sentence, "GET, HEAD")
+    }
+
+    pub(super) fn not_allowed(sentence: &str, allow: &'static str) -> Self {
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", sentence.to_owned());
+        Self { allow: Some(allow), ..problem }
+    }
+
+    /// There is a copy, and the store does not give it; `error` is what upstream said when it was asked instead.
+    pub(super) fn store_failed(image: &str, error: Option<&Error>) -> Self {
+        let instead =
+            error.map(|error| format!(", and no upstream could help ({error})")).unwrap_or_default();
+        let sentence = format!(
+            "The store failed and {image} could not be read from it{instead}. Try again in {AGAIN} s."
+        );
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", sentence);
+        Self { retry_after: Some(AGAIN), outcome: Outcome::StoreError, ..problem }
+    }
+
+    /// The same refusal by the token service.
+    pub(super) fn by_token_service(self) -> Self {
+        let challenge = self.challenge.map(|_| Challenge::Basic);
+        Self { challenge, ..self }
     }
 
     pub(super) fn range(size: u64) -> Self {
@@ -87,7 +126,7 @@ impl Problem {
     /// `scope`: the repository that a token would have to open; `host`: what `docker login` takes.
     pub(super) fn refused(refusal: Refusal, scope: Option<&Name>, host: &str) -> Self {
         let unauthorized = |sentence: String| Self {
-            challenge: Some(scope.map(Name::to_string)),
+            challenge: Some(Challenge::Bearer(scope.map(Name::to_string))),
             outcome: Outcome::Denied,
             ..Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", sentence)
         };
@@ -106,9 +145,15 @@ impl Problem {
             Refusal::OtherScope => unauthorized(
                 "This token does not open this repository; the client should fetch one that does.".to_owned(),
             ),
-            Refusal::NoRole { group, caller } => denied(format!(
-                "No group \"{group}\", or {caller} has no role in it. Check the path, or ask its owner for the Guest role."
-            )),
+            Refusal::NoRole { group, caller } => {
+                let names = match scope {
+                    Some(name) if !resolve::has_form(name) => format!(" {}", resolve::NAMES),
+                    _ => String::new(),
+                };
+                denied(format!(
+                    "No group \"{group}\", or {caller} has no role in it. Check the path, or ask its owner for the Guest role.{names}"
+                ))
+            }
             Refusal::Busy => Self {
                 retry_after: Some(5),
                 outcome: Outcome::ClientError,
@@ -151,8 +196,8 @@ impl Problem {
             return Self::outage(attempt, context);
         }
         if attempts.iter().any(|a| matches!(a.failure, Failure::Upstream(Reason::NoHead))) {
-            let sentence = "The upstream registry answers no HEAD requests; send a GET.".to_owned();
-            return Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", sentence);
+            let sentence = "The upstream registry answers no HEAD requests; send a GET.";
+            return Self::not_allowed(sentence, "GET");
         }
         if let Some(attempt) = of(Class::Wrong) {
             let sentence = format!("{}: {}. Nothing of it was kept.", attempt.upstream, attempt.failure);
@@ -169,29 +214,27 @@ impl Problem {
         if attempts.iter().any(|attempt| matches!(attempt.failure, Failure::Internal)) {
             return Self::internal();
         }
-        match attempts.as_slice() {
-            [Attempt { upstream, failure: Failure::Rule(rule) }] => {
-                Self::rule(format!("Rule \"{rule}\" of upstream {upstream} refuses this repository."))
-            }
-            [Attempt { upstream, failure: Failure::NotAllowed }] => {
-                Self::rule(format!("No allow rule of upstream {upstream} matches this repository."))
-            }
-            _ => Self::not_found(error, context),
-        }
+        Self::by_rules(attempts).unwrap_or_else(|| Self::not_found(error, context))
     }
 
-    fn rule(sentence: String) -> Self {
-        Self { outcome: Outcome::Denied, ..Self::new(StatusCode::FORBIDDEN, "DENIED", sentence) }
+    /// Where the rules of every upstream refuse the repository.
+    fn by_rules(attempts: &[Attempt]) -> Option<Self> {
+        let sentences: Option<Vec<_>> = attempts.iter().map(rule).collect();
+        let sentence = sentences.filter(|sentences| !sentences.is_empty())?.join(" ");
+        Some(Self { outcome: Outcome::Denied, ..Self::new(StatusCode::FORBIDDEN, "DENIED", sentence) })
     }
 
     fn not_found(error: &Error, context: &Context<'_>) -> Self {
         let image = context.image;
         let name = image.split([':', '@']).next().unwrap_or(image);
         let short = !name.contains('/');
-        let hint =
-            if short { format!(" On Docker Hub, did you mean library/{name}?") } else { String::new() };
+        let hint = if short && context.hints_at_library {
+            format!(" On Docker Hub, did you mean library/{name}?")
+        } else {
+            String::new()
+        };
         let sentence = format!("{image} was not found. {error}.{hint}");
-        Self { code: "MANIFEST_UNKNOWN", ..Self::name_unknown(&sentence) }
+        Self { code: context.unknown, ..Self::name_unknown(&sentence) }
     }
 
     fn outage(attempt: &Attempt, context: &Context<'_>) -> Self {
@@ -218,9 +261,16 @@ impl Problem {
             }
             failure => format!("{upstream} is not available ({failure})"),
         };
+        let again = match &attempt.failure {
+            Failure::Upstream(Reason::Resting(left)) => left.as_secs().max(1),
+            _ => AGAIN,
+        };
         let sentence =
-            format!("{what} and {image} is not cached. Cached images still work. Try again in 30 s.");
-        Self { retry_after: Some(30), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", sentence) }
+            format!("{what} and {image} is not cached. Cached images still work. Try again in {again} s.");
+        Self {
+            retry_after: Some(again),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", sentence)
+        }
     }
 
     /// The answer. `realm`: where tokens are to be had.
@@ -237,10 +287,19 @@ impl Problem {
                 headers.insert(name, value);
             }
         };
-        if let Some(scope) = &self.challenge {
-            let scope =
-                scope.as_ref().map(|name| format!(",scope=\"repository:{name}:pull\"")).unwrap_or_default();
-            add(header::WWW_AUTHENTICATE, format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}"));
+        let challenge = self.challenge.map(|challenge| match challenge {
+            Challenge::Basic => format!("Basic realm=\"{SERVICE}\""),
+            Challenge::Bearer(scope) => {
+                let scope =
+                    scope.map(|name| format!(",scope=\"repository:{name}:pull\"")).unwrap_or_default();
+                format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}")
+            }
+        });
+        if let Some(challenge) = challenge {
+            add(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(methods) = self.allow {
+            add(header::ALLOW, methods.to_owned());
         }
         if let Some(seconds) = self.retry_after {
             add(header::RETRY_AFTER, seconds.to_string());
@@ -249,6 +308,17 @@ impl Problem {
             add(header::CONTENT_RANGE, format!("bytes */{size}"));
         }
         response
+    }
+}
+
+/// Why an upstream's rules refuse the repository, if it is they who do.
+fn rule(Attempt { upstream, failure }: &Attempt) -> Option<String> {
+    match failure {
+        Failure::Rule(rule) => {
+            Some(format!("Rule \"{rule}\" of upstream {upstream} refuses this repository."))
+        }
+        Failure::NotAllowed => Some(format!("No allow rule of upstream {upstream} matches this repository.")),
+        Failure::Upstream(_) | Failure::Internal => None,
     }
 }
 

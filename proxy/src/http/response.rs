@@ -11,12 +11,14 @@ use oci::{Digest, Name};
 use serde_json::{Value, json};
 
 use super::range::Slice;
-use crate::cache::{Blob, Body, Cache, Manifest, Referrers, TagList, Wanted};
+use crate::cache::{Blob, Body, Cache, Manifest, Page, Referrers, TagList, Wanted};
 use crate::metrics::Outcome;
 use crate::store::{self, read_file};
 
 /// What is read of a file at a time: large enough to be cheap, small enough for many slow clients.
 const PIECE: u64 = 128 * 1024;
+/// The registry that a mirror's client believes to ask.
+const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
 pub(super) fn empty_object() -> Response {
     json(&json!({}))
@@ -47,7 +49,7 @@ fn describe(response: &mut Response, digest: Option<&Digest>, outcome: Outcome, 
     }
     set(response, HeaderName::from_static("x-cache"), outcome.as_str());
     if let Some(ns) = ns {
-        set(response, HeaderName::from_static("oci-namespace"), ns);
+        set(response, NAMESPACE, ns);
     }
 }
 
@@ -128,19 +130,26 @@ fn file_body(file: Arc<std::fs::File>, start: u64, end: u64) -> HttpBody {
     HttpBody::from_stream(pieces.boxed())
 }
 
-pub(super) fn tags(list: &TagList, name: &Name) -> Response {
+pub(super) fn tags(list: &TagList, name: &Name, ns: Option<&str>) -> Response {
     let mut response = json(&json!({"name": name, "tags": list.tags}));
-    if let Some((n, last)) = &list.next {
-        let n = n.map(|n| format!("n={n}&")).unwrap_or_default();
-        set(&mut response, header::LINK, &format!("</v2/{name}/tags/list?{n}last={last}>; rel=\"next\""));
-    }
+    describe_list(&mut response, list.next.as_ref(), &format!("/v2/{name}/tags/list"), ns);
     response
 }
 
-pub(super) fn referrers(found: Referrers) -> Response {
+pub(super) fn referrers(found: Referrers, name: &Name, digest: &Digest, ns: Option<&str>) -> Response {
     let mut response = with_type(HttpBody::from(found.bytes), oci::media::OCI_INDEX);
+    describe_list(&mut response, found.next.as_ref(), &format!("/v2/{name}/referrers/{digest}"), ns);
     if found.filtered {
         set(&mut response, HeaderName::from_static("oci-filters-applied"), "artifactType");
     }
     response
+}
+
+fn describe_list(response: &mut Response, next: Option<&Page>, path: &str, ns: Option<&str>) {
+    if let Some(next) = next {
+        set(response, header::LINK, &format!("<{path}?{}>; rel=\"next\"", next.link_query(ns)));
+    }
+    if let Some(ns) = ns {
+        set(response, NAMESPACE, ns);
+    }
 }

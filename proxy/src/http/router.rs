@@ -57,7 +57,7 @@ async fn route(
                     Err(Problem::read_only())
                 };
             }
-            if let Some(path) = path.strip_prefix("/api/v4/groups/").filter(|_| reads) {
+            if let Some(path) = path.strip_prefix("/api/v4/groups/") {
                 return api::group(api, live, head, path, note).await;
             }
             if path == "/v2" {
@@ -95,7 +95,7 @@ async fn image(
         Asked::Blob(_) => Some(crate::metrics::Kind::Blob),
         Asked::Tags | Asked::Referrers(_) => None,
     };
-    if let resolve::Lead::Route(route, _) = &lead {
+    if let resolve::Lead::Route { route, .. } = &lead {
         note.group = Some(route.group().path.as_str().into());
     }
     let host = login_host(api, live, head);
@@ -106,10 +106,8 @@ async fn image(
         return Err(refused(Refusal::OtherScope));
     }
     authorize(&live.config, presented.caller(), &lead, now).map_err(refused)?;
-    let resolve::Lead::Route(route, image) = lead else {
-        let sentence = "No image has this name here. Names are <group>/dependency_proxy/containers/<image> or virtual_registries/container/<id>/<image>.";
-        return Err(Problem::name_unknown(sentence));
-    };
+    // `authorize` lets nobody pass to what does not exist.
+    let resolve::Lead::Route { route, image, .. } = lead else { return Err(Problem::internal()) };
     let ns = head.parameter("ns");
     let target =
         resolve::resolve(&live.config, &route, &image, ns.as_deref()).map_err(Problem::unresolved)?;

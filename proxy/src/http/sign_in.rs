@@ -60,15 +60,15 @@ async fn issue(
     let ask = match head.method {
         Method::GET => query(head),
         Method::POST => form(request).await?,
-        _ => return Err(Problem::read_only()),
+        _ => return Err(Problem::not_allowed("Tokens are asked for with GET or POST.", "GET, POST")),
     };
     if ask.service.as_deref().is_some_and(|service| service != SERVICE) {
         return Err(Problem::name_unknown(&format!("Tokens are issued for the service {SERVICE} only.")));
     }
     let host = login_host(api, live, head);
     let now = api.clock.now();
-    let caller =
-        caller(live, head, &ask, now).await.map_err(|refusal| Problem::refused(refusal, None, &host))?;
+    let refused = |refusal| Problem::refused(refusal, None, &host).by_token_service();
+    let caller = caller(live, head, &ask, now).await.map_err(refused)?;
     note.caller = Some(caller.identity.name().to_owned());
     let repositories = pull_scopes(ask.scopes.iter().map(String::as_str));
     let ttl = live.config.instance.token_ttl;

@@ -25,8 +25,10 @@ use set::Set;
 pub struct Options {
     /// The DependencyProxy to serve, where there are several.
     pub instance: Option<ObjectId>,
-    /// URL of the proxy through which upstreams are asked; part of who delivers.
-    pub egress_proxy: Option<String>,
+    /// URL of the egress proxy through which upstreams with https are asked; part of who delivers.
+    pub https_proxy: Option<String>,
+    /// The same for upstreams with plain http.
+    pub http_proxy: Option<String>,
 }
 
 /// The result.

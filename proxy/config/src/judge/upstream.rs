@@ -187,11 +187,15 @@ fn authority(url: &Url) -> String {
 }
 
 fn origin(url: &Url, ca: Option<&str>, options: &Options, account: Option<&str>) -> String {
-    let parts = [
-        url.as_str(),
-        ca.unwrap_or_default(),
-        options.egress_proxy.as_deref().unwrap_or_default(),
-        account.unwrap_or_default(),
-    ];
+    let proxy = if url.scheme() == "http" { &options.http_proxy } else { &options.https_proxy };
+    let proxy = proxy.as_deref().map(without_user_info).unwrap_or_default();
+    let parts = [url.as_str(), ca.unwrap_or_default(), &proxy, account.unwrap_or_default()];
     fingerprint(&parts.map(str::as_bytes))
+}
+
+/// The egress proxy without its user name and password: who delivers stays the same when they are rotated.
+fn without_user_info(proxy: &str) -> String {
+    let (scheme, rest) = proxy.split_once("://").unwrap_or(("http", proxy));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{}", host.trim_end_matches('/'))
 }

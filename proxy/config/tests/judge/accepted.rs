@@ -99,14 +99,29 @@ fn without_a_dependency_proxy_the_defaults_hold() {
 #[test]
 fn who_delivers_is_url_ca_egress_proxy_and_account_but_not_the_password() {
     let origin = |text: &str, proxy: Option<&str>| {
-        let options = Options { egress_proxy: proxy.map(str::to_owned), ..Options::default() };
+        let options = Options { https_proxy: proxy.map(str::to_owned), ..Options::default() };
         accepted(text, &options).groups["team-a"].upstream.origin.clone()
     };
     let first = origin(GOOD, None);
     assert_eq!(first, origin(&GOOD.replace("c2VjcmV0", "b3RoZXI="), None));
     assert_ne!(first, origin(&GOOD.replace("aHVi", "b3RoZXI="), None));
     assert_ne!(first, origin(&GOOD.replace("https://registry-1.docker.io", "https://hub.example.com"), None));
-    assert_ne!(first, origin(GOOD, Some("http://proxy.example.com:3128")));
+    let through_proxy = origin(GOOD, Some("http://proxy.example.com:3128"));
+    assert_ne!(first, through_proxy);
+    // The proxy's account is rotated like any password.
+    assert_eq!(through_proxy, origin(GOOD, Some("http://me:p@ss@proxy.example.com:3128/")));
+    assert_eq!(through_proxy, origin(GOOD, Some("proxy.example.com:3128")));
+}
+
+#[test]
+fn plain_http_goes_through_a_proxy_of_its_own() {
+    let text = GOOD
+        .replace("url: https://registry-1.docker.io", "insecure: true\n  url: http://registry-1.docker.io");
+    let origin = |options: &Options| accepted(&text, options).groups["team-a"].upstream.origin.clone();
+    let proxy = Some("http://proxy.example.com:3128".to_owned());
+    let none = origin(&Options::default());
+    assert_eq!(none, origin(&Options { https_proxy: proxy.clone(), ..Options::default() }));
+    assert_ne!(none, origin(&Options { http_proxy: proxy, ..Options::default() }));
 }
 
 #[test]
