@@ -41,12 +41,14 @@ async fn steps(config: &Config, explain: &Explain) -> Result<(), String> {
     let host = explain.image.split_once('/').map(|(host, _)| host.to_ascii_lowercase());
     println!("image     {name}, {reference}");
     let lead = resolve::lead(config, host.as_deref(), &name);
+    if matches!(lead, Lead::Unknown(_)) && !resolve::has_form(&name) {
+        return Err(resolve::NAMES.to_owned());
+    }
     if let Some(user) = &explain.user {
         tell_role(config, &lead, user)?;
     }
     let (route, image) = match lead {
         Lead::Route { route, image, .. } => (route, image),
-        Lead::Unknown(_) if !resolve::has_form(&name) => return Err(resolve::NAMES.to_owned()),
         Lead::Unknown(path) => return Err(format!("There is no group or virtual registry \"{path}\".")),
     };
     println!("group     {} ({})", route.group().path, route.group().id);
