@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::range::Slice;
 use crate::cache::{Blob, Body, Cache, Manifest, Page, Referrers, TagList, Wanted};
 use crate::metrics::Outcome;
-use crate::store::{self, read_file};
+use crate::store::{self, FileReader};
 
 /// What is read of a file at a time: large enough to be cheap, small enough for many slow clients.
 const PIECE: u64 = 128 * 1024;
@@ -113,12 +113,13 @@ pub(super) async fn blob(
 }
 
 fn file_body(file: Arc<std::fs::File>, start: u64, end: u64) -> HttpBody {
+    let file = FileReader::new(file);
     let pieces = stream::unfold(start, move |at| {
         let file = file.clone();
         async move {
             let length =
                 usize::try_from(end.saturating_sub(at).min(PIECE)).ok().filter(|length| *length > 0)?;
-            let read: std::io::Result<Bytes> = match read_file(file, at, length).await {
+            let read: std::io::Result<Bytes> = match file.read(at, length).await {
                 // The file was cut short behind our back: the client must not take that for the end.
                 Ok(bytes) if bytes.is_empty() => Err(std::io::ErrorKind::UnexpectedEof.into()),
                 read => read,

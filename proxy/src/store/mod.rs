@@ -27,7 +27,7 @@ pub use folder::{Full, Spool};
 pub use key::{Holder, Key};
 use memory::Memory;
 use objects::{MAX_SMALL, Objects};
-pub use read::read_file;
+pub use read::{FileReader, read_file};
 pub use record::TagRecord;
 
 use crate::clock::Clock;
