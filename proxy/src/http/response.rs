@@ -15,8 +15,9 @@ use crate::cache::{Blob, Body, Cache, Manifest, Page, Referrers, TagList, Wanted
 use crate::metrics::Outcome;
 use crate::store::{self, FileReader};
 
-/// What is read of a file at a time: large enough to be cheap, small enough for many slow clients.
-const PIECE: u64 = 128 * 1024;
+/// What is read of a file at a time: a fifth more blobs per second than 128 KiB (measured with `make bench
+/// ARGS=warm`); two hundred slow clients of kept blobs hold 51 MB.
+const PIECE: u64 = 256 * 1024;
 /// The registry that a mirror's client believes to ask.
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
