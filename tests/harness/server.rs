@@ -64,7 +64,7 @@ impl Proxy {
         self.settings.clock.advance(by);
     }
 
-    /// Changes the documents on the disk; the proxy takes them within 2 s ([`Proxy::reloaded`] waits for it).
+    /// Changes the documents on the disk; the proxy takes them within 2 s ([`Proxy::reload`] waits for it).
     pub fn edit(&self, change: impl FnOnce(&mut Documents)) {
         let mut documents = self.documents.lock().unwrap();
         change(&mut documents);
