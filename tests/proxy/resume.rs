@@ -75,3 +75,49 @@ async fn a_token_that_ends_in_the_middle_is_fetched_anew() {
     assert!(pull.await.unwrap().bytes() == &bytes);
     assert_eq!(upstream.count(Method::GET, "/token"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_whose_account_is_refused_midway_goes_on_with_the_next_groups() {
+    let upstream = Upstream::start().await;
+    let bytes = noise(5, MIB);
+    let digest = upstream.blob("library/a", bytes.clone());
+    // One account name, two passwords, of which upstream takes one at a time: one origin, so one download.
+    upstream.require_bearer_for("robot", "one");
+    let proxy = Proxy::builder()
+        .upstream("first", &upstream)
+        .upstream("second", &upstream)
+        .group("team-a")
+        .edit(|d| {
+            d.group("team-b", "second");
+            d.credentials("first", "robot", "one");
+            d.credentials("second", "robot", "two");
+        })
+        .start()
+        .await;
+    let gate = Gate::closed();
+    // The first request is the one that is challenged for a token.
+    proxy.client().head_blob("library/a", digest).await;
+    upstream
+        .on("/blobs/")
+        .method(Method::GET)
+        .times(1)
+        .faults([Fault::Pause(400_000, gate.clone()), Fault::Cut(400_000)]);
+    upstream.forget();
+    // Its answer begins when bytes have come: from here on upstream has said yes to the first account.
+    let path = format!("library/a/blobs/{digest}");
+    let first = proxy.client().open(Method::GET, &path, &[]).await;
+    assert_eq!(first.status(), 200);
+    upstream.require_bearer_for("robot", "two");
+    upstream.revoke_tokens();
+    let client = proxy.client().group("team-b");
+    let second = tokio::spawn(async move { client.blob("library/a", digest).await });
+    upstream.wait_for(1, |r| r.method == Method::HEAD && r.header("authorization").is_some()).await;
+    while proxy.sum("dependency_proxy_fill_waiters", &[]).await < 2.0 {
+        tokio::task::yield_now().await;
+    }
+    gate.open();
+    assert!(first.bytes().await.unwrap() == bytes);
+    assert!(second.await.unwrap().bytes() == &bytes);
+    let asked: Vec<_> = ranges(&upstream).into_iter().filter(|range| range.is_empty()).collect();
+    assert_eq!(asked.len(), 1, "what the first account brought is not asked for again");
+}

@@ -1,5 +1,7 @@
 //! What is fetched from an upstream: manifests, blobs, lists.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use oci::{Digest, MAX_MANIFEST_BYTES, Name, Reference, media};
@@ -12,6 +14,8 @@ use super::error::{Error, Reason};
 use super::permits::{Permit, Turn};
 
 const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
+/// For a whole check: its turn, a token, redirects, the answer.
+const CHECK: Duration = Duration::from_secs(30);
 
 /// How long a request may wait for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +101,8 @@ impl Client {
             headers: accept(),
             ..Ask::new(Method::HEAD, repository, format!("manifests/{reference}"), patience.turn())
         };
-        let (response, _permit) = self.ask(ask).await?;
+        let asked = tokio::time::timeout(CHECK, self.ask(ask)).await;
+        let (response, _permit) = asked.unwrap_or_else(|_| Err(self.broke(Reason::Timeout(CHECK))))?;
         let text = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         Ok(ManifestHead {
             digest: text("docker-content-digest").and_then(|digest| Digest::parse(&digest).ok()),

@@ -82,9 +82,9 @@ impl Fill {
                 Err(reason) => reason,
             };
             account += 1;
-            // Where upstream says no to one account, or nothing at all, the others ask for themselves: what another
-            // account brings is for those who have shown their right.
-            let shown = download.is_answered && reason.class() == Class::Outage;
+            // An account to which upstream never said yes has shown nothing: the others ask for themselves. One that
+            // is exhausted or was refused midway is followed by the next, which has shown its right by a HEAD.
+            let shown = download.is_answered && reason.class() != Class::Wrong;
             if !shown || account >= self.waiters.lock().len() {
                 return Err((holder, reason));
             }
