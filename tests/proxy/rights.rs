@@ -109,6 +109,25 @@ async fn ones_own_server_opens_nothing_of_anyone_elses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tag_of_ones_own_server_opens_no_digest_of_anyone_elses() {
+    let evil = Upstream::start().await;
+    let it = cached(&evil, Upstream::start().await).await;
+    // It says that its tag is the other group's manifest, which it does not have.
+    evil.on("/manifests/stolen").method(Method::HEAD).faults([
+        Fault::Status(200),
+        Fault::Header("docker-content-digest", it.image.digest.to_string()),
+        Fault::Header("content-type", "application/vnd.oci.image.manifest.v1+json".to_owned()),
+        Fault::Header("content-length", it.image.manifest.len().to_string()),
+    ]);
+    let client = it.other_group();
+    // What a HEAD says is written down for when upstream is away; it is a word, and no right.
+    assert_eq!(client.head("private/a", "stolen").await.status, 200);
+    it.has_nothing(&client.manifest("private/a", "stolen").await);
+    evil.stop().await;
+    it.has_nothing(&client.manifest("private/a", "stolen").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_account_of_its_own_makes_another_origin() {
     let upstream = Upstream::start().await;
     upstream.require_basic("robot-a", "a");
