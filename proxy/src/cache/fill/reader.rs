@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{Phase, Place, Progress};
 use crate::store::read_file;
 
-/// What a reader takes at a time: two hundred slow ones then hold 13 MB.
+/// What a reader takes from the file at a time: two hundred slow ones then hold 13 MB.
 const PIECE: u64 = 64 * 1024;
 
 /// Reads a range of a blob as its bytes come in.
@@ -37,7 +37,8 @@ impl Reader {
         if self.at >= end {
             return Ok(None);
         }
-        let recent = self.place.cursor.read(self.at, end.min(self.at + PIECE));
+        // A chunk that is in memory is shared by all who read it: taking the rest of it costs nothing.
+        let recent = self.place.cursor.read(self.at, end);
         let bytes = match recent {
             Some(bytes) => bytes,
             None => self.read_spooled(end).await?,
