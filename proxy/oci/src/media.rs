@@ -22,12 +22,6 @@ pub fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Whether a manifest of this type lists other manifests.
-#[must_use]
-pub fn is_index(media_type: &str) -> bool {
-    media_type == OCI_INDEX || media_type == DOCKER_LIST
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use oci::Digest;
 
 use super::fill::{Begun, Place};
-use super::{Attempt, Cache, Error, Failure, Pull, Wanted};
+use super::{Cache, Error, Pull, Wanted, first_of};
 use crate::metrics::{Outcome, Source as From};
 use crate::resolve::Source;
 use crate::store::{self, Holder};
@@ -66,18 +66,7 @@ impl Cache {
                 return Ok(blob);
             }
         }
-        let mut attempts = Vec::new();
-        for (source, allowed) in self.likely_first(pull) {
-            let asked = match allowed {
-                Ok(()) => self.ask_blob(pull, source, digest, wanted).await.map_err(Failure::Upstream),
-                Err(failure) => Err(failure),
-            };
-            match asked {
-                Ok(blob) => return Ok(blob),
-                Err(failure) => attempts.push(Attempt::new(source, failure)),
-            }
-        }
-        Err(Error(attempts))
+        first_of(self.likely_first(pull), |source| self.ask_blob(pull, source, digest, wanted)).await
     }
 
     /// The blob from the store, if this holder may have it.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub use page::Page;
 pub use referrers::Referrers;
 
-use super::{Attempt, Cache, Error, Failure, Pull};
+use super::{Cache, Error, Pull, first_of};
 use crate::resolve::Source;
 use crate::upstream::{List, Reason};
 
@@ -63,18 +63,8 @@ impl Cache {
         let is_of = |source: &Source| page.upstream.as_ref() == Some(&source.upstream.id.name);
         // The documents may have changed since.
         let stays = pull.sources().any(|(source, _)| is_of(source));
-        let mut attempts = Vec::new();
-        for (source, allowed) in pull.sources().filter(|(source, _)| !stays || is_of(source)) {
-            let asked = match allowed {
-                Ok(()) => ask(source).await.map_err(Failure::Upstream),
-                Err(failure) => Err(failure),
-            };
-            match asked {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => attempts.push(Attempt::new(source, failure)),
-            }
-        }
-        Err(Error(attempts))
+        let sources: Vec<_> = pull.sources().filter(|(source, _)| !stays || is_of(source)).collect();
+        first_of(sources, ask).await
     }
 }
 

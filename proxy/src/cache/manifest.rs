@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oci::{Algorithm, Digest, Reference, Tag};
 
-use super::{Attempt, Cache, Error, Failure, Pull, Wanted};
+use super::{Cache, Error, Pull, Wanted, first_of};
 use crate::metrics::Outcome;
 use crate::resolve::Source;
 use crate::store::Holder;
@@ -89,21 +89,12 @@ impl Cache {
                 return Ok(found);
             }
         }
-        let mut attempts = Vec::new();
-        for (source, allowed) in self.likely_first(pull) {
-            let asked = match allowed {
-                Ok(()) => self.ask_digest(pull, source, digest, wanted).await.map_err(Failure::Upstream),
-                Err(failure) => Err(failure),
-            };
-            match asked {
-                Ok(found) => {
-                    self.came_from(pull, source);
-                    return Ok(found);
-                }
-                Err(failure) => attempts.push(Attempt::new(source, failure)),
-            }
-        }
-        Err(Error(attempts))
+        let ask = |source| async move {
+            let found = self.ask_digest(pull, source, digest, wanted).await?;
+            self.came_from(pull, source);
+            Ok(found)
+        };
+        first_of(self.likely_first(pull), ask).await
     }
 
     /// Asks one upstream for a manifest to which there is no right yet.

@@ -176,6 +176,28 @@ impl Pull {
     }
 }
 
+/// Asks sources in order until one serves; what the others said is the error.
+async fn first_of<'p, T, F>(
+    sources: impl IntoIterator<Item = (&'p Source, Result<(), Failure>)>,
+    ask: impl Fn(&'p Source) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Reason>>,
+{
+    let mut attempts = Vec::new();
+    for (source, allowed) in sources {
+        let asked = match allowed {
+            Ok(()) => ask(source).await.map_err(Failure::Upstream),
+            Err(failure) => Err(failure),
+        };
+        match asked {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => attempts.push(Attempt::new(source, failure)),
+        }
+    }
+    Err(Error(attempts))
+}
+
 impl Attempt {
     fn new(source: &Source, failure: Failure) -> Self {
         Self { upstream: source.upstream.id.name.clone(), failure }

@@ -8,7 +8,7 @@ use config::WhenRefused;
 use oci::{Reference, Tag};
 
 use super::manifest::{Fetched, known_type, unproven};
-use super::{Attempt, Cache, Error, Failure, Manifest, Pull, Validity, Wanted, by_tag};
+use super::{Attempt, Cache, Error, Failure, Manifest, Pull, Validity, Wanted, by_tag, first_of};
 use crate::metrics::Outcome;
 use crate::resolve::Source;
 use crate::store::{Holder, TagRecord};
@@ -77,21 +77,12 @@ impl Cache {
 
     /// Asks the upstreams in order what a tag is now.
     async fn walk_tag(self: &Arc<Self>, pull: &Pull, tag: &Tag, wanted: Wanted) -> Result<Manifest, Error> {
-        let mut attempts = Vec::new();
-        for (source, allowed) in pull.sources() {
-            let checked = match allowed {
-                Ok(()) => self.check(pull, source, tag, wanted).await.map_err(Failure::Upstream),
-                Err(failure) => Err(failure),
-            };
-            match checked {
-                Ok(found) => {
-                    self.came_from(pull, source);
-                    return Ok(found);
-                }
-                Err(failure) => attempts.push(Attempt::new(source, failure)),
-            }
-        }
-        Err(Error(attempts))
+        let ask = |source| async move {
+            let found = self.check(pull, source, tag, wanted).await?;
+            self.came_from(pull, source);
+            Ok(found)
+        };
+        first_of(pull.sources(), ask).await
     }
 
     /// Asks one upstream what a tag is now; its cached copy is what is served where that fails.
