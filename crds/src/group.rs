@@ -230,6 +230,9 @@ pub struct DependencyProxyGroupStatus {
     /// What stands before an image's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_prefix: Option<String>,
+    /// What `docker login` takes: host and, unless it is the scheme's own, port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// Ready, Accepted, ResolvedRefs, Programmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]

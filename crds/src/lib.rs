@@ -20,10 +20,7 @@ mod status;
 mod virtual_registry;
 
 pub use definition::definitions;
-pub use dependency_proxy::{
-    Alias, Auth, Azure, DependencyProxy, DependencyProxySpec, DependencyProxyStatus, Ephemeral, Gcs,
-    LocalCache, Mirror, PersistentVolumeClaim, S3, Storage, UpstreamNetworks,
-};
+pub use dependency_proxy::*;
 pub use group::{
     Cleanup, DependencyProxyCleanup, DependencyProxyGroup, DependencyProxyGroupSpec,
     DependencyProxyGroupStatus, DeployToken, Member, Quota, Role, Scope, Subject, SubjectKind,

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::NamespacedReference;
+use crate::{LocalReference, NamespacedReference};
 
 /// A pull secret and CI variables in the namespace where a group's images are pulled.
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema)]
@@ -31,8 +31,12 @@ use crate::NamespacedReference;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "has(self.pullSecretName) || has(self.ciVariables)",
+    "has(self.pullSecretName) || has(self.ciVariables) || has(self.credentialsSecretRef)",
     "ask for at least one of pullSecretName and ciVariables"
+))]
+#[x_kube(validation = (
+    "!has(self.serviceAccounts) || size(self.serviceAccounts) == 0 || has(self.pullSecretName)",
+    "serviceAccounts need pullSecretName: that is the Secret that they get"
 ))]
 pub struct PullBindingSpec {
     /// The group; its `allowedConsumers` must allow this namespace.
@@ -49,10 +53,19 @@ pub struct PullBindingSpec {
     /// Where the `CI_DEPENDENCY_PROXY_*` variables are written. Default: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ci_variables: Option<CiVariables>,
-    /// Seconds that the written credential lives, 3600 to 2592000; it is renewed before. Default: 86400.
+    /// Seconds until the written credential is renewed, 3600 to 2592000. Default: 86400, a day.
     #[serde(rename = "tokenTTLSeconds", default = "token_ttl_seconds")]
     #[schemars(range(min = 3600, max = 2592000))]
     pub token_ttl_seconds: i64,
+    /// Seconds that a renewed credential keeps working, so that a job that runs goes on, 0 to 2592000. Default:
+    /// 86400, a day.
+    #[serde(default = "overlap_seconds")]
+    #[schemars(range(min = 0, max = 2592000))]
+    pub overlap_seconds: i64,
+    /// Secret of type dependencyproxy.dev/credentials with what the binding pulls with. The operator names it in
+    /// what it renders for the pods. Default: the operator's own for this binding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<LocalReference>,
 }
 
 /// Where the CI variables are written.
@@ -77,9 +90,12 @@ pub struct PullBindingStatus {
     /// `True`, or the reason why the object is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
-    /// When the written credential ends.
+    /// When the written credential ends, its overlap counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+    /// Image prefix of the group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_prefix: Option<String>,
     /// Ready, Accepted, ResolvedRefs, Programmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]
@@ -87,5 +103,9 @@ pub struct PullBindingStatus {
 }
 
 fn token_ttl_seconds() -> i64 {
+    86400
+}
+
+fn overlap_seconds() -> i64 {
     86400
 }

@@ -109,7 +109,7 @@ fn build(
     let additional_urls = (spec.additional_urls.iter().enumerate())
         .filter_map(|(index, url)| root_url(report, &format!("spec.additionalURLs[{index}]"), url))
         .collect();
-    report.within("spec.replicas", spec.replicas.into(), 0..=100);
+    report.within("spec.replicas", spec.replicas.unwrap_or(1).into(), 0..=100);
     report.within("spec.drainSeconds", spec.drain_seconds, 0..=3600);
     report.within("spec.auth.tokenTTLSeconds", spec.auth.token_ttl_seconds, 60..=3600);
     check_allowed(report, "spec.allowedGroups", &spec.allowed_groups);

@@ -37,13 +37,14 @@ pub(super) fn judge(
         report.error("spec.storage.azure", "is not supported yet; use s3 or persistentVolumeClaim");
         return None;
     }
-    if storage.ephemeral.is_some() && spec.replicas > 1 {
+    let several = spec.autoscaling.is_some() || spec.replicas.is_some_and(|replicas| replicas > 1);
+    if storage.ephemeral.is_some() && several {
         report.error("spec.replicas", "must be 1 with ephemeral storage; use s3 for more replicas");
     }
     if let Some(claim) = &storage.persistent_volume_claim {
         super::instance::size(report, "spec.storage.persistentVolumeClaim.size", &claim.size);
         report.count("spec.storage.persistentVolumeClaim.accessModes", claim.access_modes.len(), 0..=4);
-        if spec.replicas > 1 && !claim.access_modes.iter().any(|m| m == "ReadWriteMany") {
+        if several && !claim.access_modes.iter().any(|m| m == "ReadWriteMany") {
             report.error(
                 "spec.replicas",
                 "must be 1 with a ReadWriteOnce volume; use s3 or accessModes: [ReadWriteMany]",

@@ -4,7 +4,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{AllowedNamespaces, LocalReference, NamespacedReference};
+mod auth;
+mod expose;
+mod pods;
+mod storage;
+
+pub use auth::{Auth, SigningKeys};
+pub use expose::{Expose, Gateway, Ingress, IssuerReference, ParentReference, Service, ServiceType, Tls};
+pub use pods::{
+    Autoscaling, Egress, Image, Metrics, NetworkPolicy, PodDisruptionBudget, PodTemplate, PullPolicy, Wanted,
+};
+pub use storage::{Azure, Ephemeral, Gcs, PersistentVolumeClaim, S3, Storage};
+
+use crate::{AllowedNamespaces, NamespacedReference};
 
 /// One installation of the dependency proxy: its pods, its store, and who may attach groups to it.
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema)]
@@ -40,11 +52,15 @@ use crate::{AllowedNamespaces, LocalReference, NamespacedReference};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "!has(self.storage.ephemeral) || !has(self.replicas) || self.replicas <= 1",
+    "!(has(self.replicas) && has(self.autoscaling))",
+    "set replicas or autoscaling, not both"
+))]
+#[x_kube(validation = (
+    "!has(self.storage.ephemeral) || ((!has(self.replicas) || self.replicas <= 1) && !has(self.autoscaling))",
     "ephemeral storage is for one replica; use object storage for more"
 ))]
 #[x_kube(validation = (
-    "!has(self.storage.persistentVolumeClaim) || !has(self.replicas) || self.replicas <= 1 || (has(self.storage.persistentVolumeClaim.accessModes) && 'ReadWriteMany' in self.storage.persistentVolumeClaim.accessModes)",
+    "!has(self.storage.persistentVolumeClaim) || ((!has(self.replicas) || self.replicas <= 1) && !has(self.autoscaling)) || (has(self.storage.persistentVolumeClaim.accessModes) && 'ReadWriteMany' in self.storage.persistentVolumeClaim.accessModes)",
     "a ReadWriteOnce volume is for one replica; use object storage or accessModes: [ReadWriteMany]"
 ))]
 pub struct DependencyProxySpec {
@@ -71,10 +87,16 @@ pub struct DependencyProxySpec {
     /// The administrator's off switch: false answers every pull with 404 and a sentence. Default: true.
     #[serde(default = "enabled")]
     pub enabled: bool,
-    /// Number of pods, 0 to 100. Default: 1.
-    #[serde(default = "replicas")]
+    /// The container image of the pods. Default: the one that the operator was installed with.
+    #[serde(default)]
+    pub image: Image,
+    /// Number of pods, 0 to 100; not together with `autoscaling`. Default: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
-    pub replicas: i32,
+    pub replicas: Option<i32>,
+    /// Lets a HorizontalPodAutoscaler set the number of pods. Default: `replicas` says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// Where blobs are kept: exactly one kind. A change restarts the pods.
     pub storage: Storage,
     /// The bounded local folder of each pod.
@@ -106,114 +128,36 @@ pub struct DependencyProxySpec {
     /// Namespaces whose groups may attach. Default: the instance's own.
     #[serde(default)]
     pub allowed_groups: AllowedNamespaces,
-}
-
-/// Where blobs are kept. Exactly one field.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = (
-    "[has(self.s3), has(self.gcs), has(self.azure), has(self.persistentVolumeClaim), has(self.ephemeral)].filter(x, x).size() == 1",
-    "set exactly one of s3, gcs, azure, persistentVolumeClaim and ephemeral"
-))]
-pub struct Storage {
-    /// An S3 bucket, or one of a server that speaks S3.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub s3: Option<S3>,
-    /// A bucket of Google Cloud Storage. Comes later: refused until then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gcs: Option<Gcs>,
-    /// A container of Azure Blob Storage. Comes later: refused until then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub azure: Option<Azure>,
-    /// A volume that outlives the pod. Outside a cluster: the data folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub persistent_volume_claim: Option<PersistentVolumeClaim>,
-    /// The pod's own disk; what is cached is lost with the pod. Outside a cluster: the data folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ephemeral: Option<Ephemeral>,
-}
-
-/// An S3 bucket.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct S3 {
-    /// Name of the bucket, 3 to 63 characters. It must exist.
-    #[schemars(length(min = 3, max = 63))]
-    pub bucket: String,
-    /// Region of the bucket. Default: from the environment, else us-east-1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub region: Option<String>,
-    /// URL of an S3 server, http or https. Default: AWS in `region`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = ("isURL(self) && url(self).getScheme() in ['https', 'http'] && !self.contains('@')", "must be an http or https URL without user name"))]
-    pub endpoint: Option<String>,
-    /// Prefix of every key, without slashes at its ends. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = ("!self.startsWith('/') && !self.endsWith('/') && !self.contains('//')", "must have no slash at its ends and no empty part"))]
-    pub prefix: Option<String>,
-    /// Whether the bucket stands in the path instead of the host name, as most own S3 servers want. Default: false.
+    /// Virtual registries per top-level group, those of its subgroups counted, 1 to 1000; the oldest count.
+    /// Default: 5.
+    #[serde(default = "max_registries_per_group")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_registries_per_group: i64,
+    /// How clients reach the pods: Service, Ingress, Gateway.
     #[serde(default)]
-    pub path_style: bool,
-    /// Secret with `accessKeyID`, `secretAccessKey` and, optionally, `sessionToken` (or the names of the AWS
-    /// environment variables). Default: the environment or the identity of the workload.
+    pub expose: Expose,
+    /// The certificate of the pods' own port. Default: plain http, for an Ingress or Gateway that ends TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub credentials_secret_ref: Option<LocalReference>,
-    /// ConfigMap with a PEM bundle under `ca.crt`: a private CA of the S3 server. Default: the public ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_config_map_ref: Option<LocalReference>,
+    pub tls: Option<Tls>,
+    /// How the pods reach upstreams.
+    #[serde(default)]
+    pub egress: Egress,
+    /// Who may reach the pods.
+    #[serde(default)]
+    pub network_policy: NetworkPolicy,
+    /// How many pods may be away at once when nodes are drained.
+    #[serde(default)]
+    pub pod_disruption_budget: PodDisruptionBudget,
+    /// Objects of the Prometheus operator.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// What the pods have besides.
+    #[serde(default)]
+    pub pod_template: PodTemplate,
+    /// True: the operator changes nothing of this installation, and says so in its status. Default: false.
+    #[serde(default)]
+    pub suspend: bool,
 }
-
-/// A bucket of Google Cloud Storage.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Gcs {
-    /// Name of the bucket.
-    #[schemars(length(min = 3, max = 222))]
-    pub bucket: String,
-    /// Secret with a service account's key. Default: the identity of the workload.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub credentials_secret_ref: Option<LocalReference>,
-}
-
-/// A container of Azure Blob Storage.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Azure {
-    /// Name of the storage account.
-    #[schemars(length(min = 3, max = 24))]
-    pub account: String,
-    /// Name of the container.
-    #[schemars(length(min = 3, max = 63))]
-    pub container: String,
-    /// Secret with the account's key. Default: the identity of the workload.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub credentials_secret_ref: Option<LocalReference>,
-}
-
-/// A volume that outlives the pod.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PersistentVolumeClaim {
-    /// Size of the volume, a Kubernetes quantity such as 100Gi.
-    #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = ("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))", "must be a quantity above zero, such as 100Gi"))]
-    pub size: String,
-    /// Storage class. Default: the cluster's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub storage_class_name: Option<String>,
-    /// Access modes; more than one replica needs ReadWriteMany. Default: ReadWriteOnce.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4), inner(length(min = 1, max = 32)))]
-    pub access_modes: Vec<String>,
-}
-
-/// The pod's own disk.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema)]
-pub struct Ephemeral {}
 
 /// The bounded local folder of each pod: running downloads and blobs in frequent use.
 #[derive(Clone, Debug, Deserialize, Serialize, KubeSchema)]
@@ -224,23 +168,6 @@ pub struct LocalCache {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = ("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))", "must be a quantity above zero, such as 10Gi"))]
     pub size_limit: String,
-}
-
-/// How clients sign in.
-#[derive(Clone, Debug, Deserialize, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Auth {
-    /// Seconds that a token opens what it opens, 60 to 3600. Default: 900.
-    #[serde(rename = "tokenTTLSeconds", default = "token_ttl_seconds")]
-    #[schemars(range(min = 60, max = 3600))]
-    pub token_ttl_seconds: i64,
-    /// Secret with an htpasswd file (bcrypt only) under `users`. Default: no static users.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub static_users_secret_ref: Option<LocalReference>,
-    /// Secret of type dependencyproxy.dev/keys with the instance's keys, written by the operator. Default: the
-    /// proxy keeps keys of its own in its data folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keys_secret_ref: Option<LocalReference>,
 }
 
 /// Where upstreams may be.
@@ -309,6 +236,22 @@ pub struct DependencyProxyStatus {
     /// The kind of storage, such as s3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<String>,
+    /// Number of pods that are ready and have the current documents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
+    /// Hash of the documents that every ready pod has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_hash: Option<String>,
+    /// Bytes of the rendered documents, compressed; the bound is 1048576.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_bytes: Option<i64>,
+    /// Version of the proxy in the pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Ids of the keys that tokens are accepted from, the one that signs first. Never the keys.
+    #[serde(rename = "keyIDs", default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 63)))]
+    pub key_ids: Vec<String>,
     /// Ready, Available, Progressing, StorageReachable, Exposed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]
@@ -321,28 +264,18 @@ impl Default for LocalCache {
     }
 }
 
-impl Default for Auth {
-    fn default() -> Self {
-        Self { token_ttl_seconds: token_ttl_seconds(), static_users_secret_ref: None, keys_secret_ref: None }
-    }
-}
-
 fn enabled() -> bool {
     true
-}
-
-fn replicas() -> i32 {
-    1
 }
 
 fn drain_seconds() -> i64 {
     120
 }
 
-fn size_limit() -> String {
-    "10Gi".to_owned()
+fn max_registries_per_group() -> i64 {
+    5
 }
 
-fn token_ttl_seconds() -> i64 {
-    900
+fn size_limit() -> String {
+    "10Gi".to_owned()
 }
