@@ -13,7 +13,7 @@ use serde_yaml::Value;
 use crate::lines::line_of;
 use crate::split::{Chunk, split};
 use crate::typed::read;
-use crate::{ObjectId, Problem, Severity, fingerprint};
+use crate::{ObjectId, Problem, Reason, Severity, fingerprint};
 
 /// Who wrote a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,8 +262,9 @@ impl TypedReader<'_> {
 
 /// A document's value. JSON is read as JSON: its escapes are not all YAML's.
 fn value(text: &str) -> Result<Value, serde_yaml::Error> {
-    if text.trim_start().starts_with('{')
-        && let Ok(value) = serde_json::from_str(text)
+    let body = text.strip_prefix("---").unwrap_or(text).trim_start();
+    if body.starts_with('{')
+        && let Ok(value) = serde_json::from_str(body)
     {
         return Ok(value);
     }
@@ -297,6 +298,7 @@ impl Source {
             object,
             field: field.to_owned(),
             message: message.into(),
+            reason: Reason::usual(kind),
         }
     }
 }
@@ -329,6 +331,22 @@ impl Kind {
             _ => &[],
         };
         known.iter().find(|k| k.as_str() == kind).copied()
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [
+            Self::DependencyProxy,
+            Self::RegistryUpstream,
+            Self::DependencyProxyGroup,
+            Self::VirtualRegistry,
+            Self::PullBinding,
+            Self::Secret,
+            Self::ConfigMap,
+            Self::Namespace,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == name)
     }
 
     /// The kind as documents write it.

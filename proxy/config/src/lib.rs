@@ -18,5 +18,5 @@ mod typed;
 pub use config::*;
 pub use documents::{Document, Kind, Origin, parse};
 pub use judge::{Judgement, Options, judge};
-pub use problem::{Problem, Severity};
+pub use problem::{Problem, Reason, Severity};
 pub use secret::{Secret, TokenHash, fingerprint};

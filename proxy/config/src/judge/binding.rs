@@ -5,7 +5,7 @@ use crds::{DependencyProxyGroup, PullBinding, PullBindingSpec};
 use super::reference::{Rulings, allows, follow, namespaced};
 use super::report::Report;
 use super::set::{Found, Set};
-use crate::{Document, Group, Kind, Problem};
+use crate::{Document, Group, Kind, Problem, Reason};
 
 pub(super) fn judge(set: &Set<'_>, groups: &Rulings<Group>, problems: &mut Vec<Problem>) {
     for (document, object) in set.all::<PullBinding>() {
@@ -39,7 +39,7 @@ fn check(
         let message = format!(
             "group {wanted} is not for namespace {namespace}; ask its owner to widen spec.allowedConsumers"
         );
-        report.error("spec.groupRef", message);
+        report.error_as(Reason::NotAllowedByGroup, "spec.groupRef", message);
         return;
     }
     follow(report, "spec.groupRef", groups, Kind::DependencyProxyGroup, &wanted);

@@ -14,7 +14,8 @@ use super::report::Report;
 use super::set::{Found, Set};
 use super::{Options, path, secret, upstream};
 use crate::{
-    DeployToken, Document, Group, Kind, Member, ObjectId, Problem, Role, Subject, Upstream, fingerprint,
+    DeployToken, Document, Group, Kind, Member, ObjectId, Problem, Reason, Role, Subject, Upstream,
+    fingerprint,
 };
 
 /// What the judgement of a group looks at.
@@ -58,7 +59,7 @@ pub(super) fn judge<'a>(
     let conflicts = path::conflicts(claims);
     for (document, spec, mut report) in own {
         if let Some(message) = conflicts.get(&document.id) {
-            report.error("spec.path", message);
+            report.error_as(Reason::PathConflict, "spec.path", message);
         }
         let group = bench.build(&mut report, document, spec);
         rulings.insert(document.id.clone(), Ruling::from(report.close(group, problems)));
@@ -74,7 +75,7 @@ impl Bench<'_> {
         let Some(own) = &self.chosen.id else { return Some(true) };
         if *own != wanted {
             if let Found::Missing = self.set.find::<crds::DependencyProxy>(&wanted) {
-                report.error(field, missing(Kind::DependencyProxy, &wanted));
+                report.error_as(Reason::ProxyNotFound, field, missing(Kind::DependencyProxy, &wanted));
                 return None;
             }
             return Some(false);
@@ -85,7 +86,7 @@ impl Bench<'_> {
                 "DependencyProxy {own} takes no groups of namespace {}; ask its owner to widen spec.allowedGroups",
                 id.namespace
             );
-            report.error(field, message);
+            report.error_as(Reason::NotAllowedByProxy, field, message);
             return None;
         }
         Some(true)
@@ -153,7 +154,7 @@ impl Bench<'_> {
                         "DependencyProxy {} names a default that cannot be used: {}",
                         instance.id, problem.message
                     );
-                    report.error("spec.upstreamRef", message);
+                    report.error_as(problem.reason, "spec.upstreamRef", message);
                 }
                 report.problems.extend(trouble.problems);
                 found
@@ -216,7 +217,7 @@ pub(super) fn find_upstream(
         let message = format!(
             "RegistryUpstream {wanted} is not for namespace {namespace}; ask its owner to widen spec.allowedGroups"
         );
-        report.error(field, message);
+        report.error_as(Reason::NotAllowedByUpstream, field, message);
         return None;
     }
     let found = follow(report, field, upstreams, Kind::RegistryUpstream, &wanted);

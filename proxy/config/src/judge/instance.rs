@@ -10,7 +10,7 @@ use super::reference::{check_allowed, local, missing};
 use super::report::Report;
 use super::set::{Found, Set};
 use super::{Options, secret};
-use crate::{Document, Instance, Keys, Kind, ObjectId, Problem, Severity, Storage, Users, quantity};
+use crate::{Document, Instance, Keys, Kind, ObjectId, Problem, Reason, Severity, Storage, Users, quantity};
 
 /// The instance, and what other documents are judged by.
 pub(super) struct Chosen<'a> {
@@ -73,6 +73,7 @@ fn no_such_instance(id: &ObjectId) -> Problem {
         object: Some(id.clone()),
         field: String::new(),
         message: missing(Kind::DependencyProxy, id),
+        reason: Reason::ProxyNotFound,
     }
 }
 

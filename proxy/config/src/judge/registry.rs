@@ -8,7 +8,7 @@ use super::group::find_upstream;
 use super::reference::{Ruling, Rulings, follow, local, namespaced};
 use super::report::Report;
 use super::set::Set;
-use crate::{Document, Group, Kind, ObjectId, Problem, Upstream, VirtualRegistry};
+use crate::{Document, Group, Kind, ObjectId, Problem, Reason, Upstream, VirtualRegistry};
 
 /// GitLab's bound: registries of a top-level group, those of its subgroups among them.
 const MAX_PER_TOP_LEVEL_GROUP: usize = 5;
@@ -80,5 +80,7 @@ fn check_count(report: &mut Report<'_>, group: &Group, counts: &mut HashMap<Stri
     *count += 1;
     let message =
         format!("{top} has five virtual registries already, with those of its subgroups; take one out");
-    report.check(*count <= MAX_PER_TOP_LEVEL_GROUP, "spec.groupRef", &message);
+    if *count > MAX_PER_TOP_LEVEL_GROUP {
+        report.error_as(Reason::TooManyRegistries, "spec.groupRef", message);
+    }
 }

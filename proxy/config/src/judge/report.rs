@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use crate::{Document, Problem, Severity};
+use crate::{Document, Problem, Reason, Severity};
 
 pub(super) struct Report<'a> {
     document: &'a Document,
@@ -25,6 +25,18 @@ impl<'a> Report<'a> {
     /// Something because of which a part of the document does not serve.
     pub(super) fn fault(&mut self, field: &str, message: impl Into<String>) {
         self.problems.push(self.document.problem(Severity::Error, field, message));
+    }
+
+    /// An error for another reason than that the document says something wrong.
+    pub(super) fn error_as(&mut self, reason: Reason, field: &str, message: impl Into<String>) {
+        self.fault_as(reason, field, message);
+        self.refused = true;
+    }
+
+    /// A fault for such a reason.
+    pub(super) fn fault_as(&mut self, reason: Reason, field: &str, message: impl Into<String>) {
+        let problem = self.document.problem(Severity::Error, field, message);
+        self.problems.push(Problem { reason, ..problem });
     }
 
     /// The part that a fault concerns is one without which the document cannot serve.

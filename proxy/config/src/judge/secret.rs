@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret as SecretDocument;
 use super::reference::{document, refused};
 use super::report::Report;
 use super::set::Set;
-use crate::{Document, Keys, Kind, ObjectId, S3Credentials, Secret, Severity, TokenHash, Users};
+use crate::{Document, Keys, Kind, ObjectId, Reason, S3Credentials, Secret, Severity, TokenHash, Users};
 
 const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 const TOKEN: &str = "dependencyproxy.dev/token";
@@ -183,7 +183,7 @@ fn read<T>(
     if opened.sound && taken.is_some() {
         return taken;
     }
-    report.fault(field, refused(Kind::Secret, id));
+    report.fault_as(Reason::DependencyNotReady, field, refused(Kind::Secret, id));
     None
 }
 
