@@ -63,7 +63,7 @@ pub(super) fn render(
         proxy: proxy.clone(),
         problems,
         documents: compressed(draft.pages.values()),
-        storage: draft.storage.values().map(|page| page.text.as_str()).collect(),
+        storage: draft.storage_only().map(|page| page.text.as_str()).collect(),
         config: draft.config,
         pages: draft.pages,
         input,

@@ -151,12 +151,14 @@ impl Reader {
             return;
         }
         let Some(kind) = Kind::of(&version, &name) else {
+            // A file for kubectl may bring its workloads along; a slip in our own group's version is a slip.
+            let is_ours = version == "v1" || version.split('/').next() == crds::API_VERSION.split('/').next();
             let (severity, message) = match self.origin {
-                Origin::File => (
+                Origin::File if is_ours => (
                     Severity::Error,
                     format!("is no kind of {version} that is known here; take the document out"),
                 ),
-                Origin::Rendered => {
+                Origin::File | Origin::Rendered => {
                     (Severity::Warning, format!("is no kind of {version} that is known here; it is ignored"))
                 }
             };
