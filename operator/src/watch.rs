@@ -49,7 +49,7 @@ impl Scope {
 
 /// All objects of a kind that are watched.
 pub struct Shelf<K: Resource<DynamicType = ()> + 'static> {
-    stores: Vec<Store<K>>,
+    pub(crate) stores: Vec<Store<K>>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Shelf<K> {

@@ -41,7 +41,7 @@ struct Password {
 
 impl Credentials {
     /// What a Secret holds; none where it is none of ours.
-    pub fn of(secret: &Secret, username: &str) -> Self {
+    pub(super) fn of(secret: &Secret, username: &str) -> Self {
         let empty = BTreeMap::new();
         let data = secret.data.as_ref().unwrap_or(&empty);
         let text =
@@ -56,7 +56,7 @@ impl Credentials {
         Self { username: username.to_owned(), passwords, current }
     }
 
-    pub fn none(username: &str) -> Self {
+    pub(super) fn none(username: &str) -> Self {
         Self { username: username.to_owned(), passwords: BTreeMap::new(), current: None }
     }
 
@@ -64,7 +64,7 @@ impl Credentials {
     ///
     /// # Errors
     /// When the system gives no random numbers.
-    pub fn next(&self, now: Timestamp, times: Times, taken: &[String]) -> Result<Self, NoRandomness> {
+    pub(super) fn next(&self, now: Timestamp, times: Times, taken: &[String]) -> Result<Self, NoRandomness> {
         let mut next = self.clone();
         next.passwords.retain(|_, password| password.expires.is_none_or(|end| now < end));
         let made = now.strftime(ID).to_string();
@@ -90,17 +90,17 @@ impl Credentials {
     }
 
     /// The password that is handed out.
-    pub fn current(&self) -> Option<&str> {
+    pub(super) fn current(&self) -> Option<&str> {
         Some(self.passwords.get(self.current.as_ref()?)?.text.as_str())
     }
 
     /// When what is handed out ends, its overlap counted.
-    pub fn expires_at(&self, times: Times) -> Option<Timestamp> {
+    pub(super) fn expires_at(&self, times: Times) -> Option<Timestamp> {
         Some(made_at(self.current.as_ref()?)? + times.ttl + times.overlap)
     }
 
     /// How long nothing is due.
-    pub fn rest(&self, now: Timestamp, times: Times) -> Duration {
+    pub(super) fn rest(&self, now: Timestamp, times: Times) -> Duration {
         let renewal = self.current.as_ref().and_then(|id| Some(made_at(id)? + times.ttl));
         let ends = self.passwords.values().filter_map(|password| password.expires);
         let next = renewal.into_iter().chain(ends).min().map(|at| at.duration_since(now));
@@ -108,7 +108,7 @@ impl Credentials {
     }
 
     /// As the Secret holds it.
-    pub fn data(&self) -> BTreeMap<String, ByteString> {
+    pub(super) fn data(&self) -> BTreeMap<String, ByteString> {
         let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
         let mut data = BTreeMap::from([("username".to_owned(), bytes(&self.username))]);
         data.extend(self.current.iter().map(|id| ("current".to_owned(), bytes(id))));

@@ -11,11 +11,11 @@ use url::Url;
 use crate::world::{Rendering, id_of};
 
 /// The port of the registry in pods and Service.
-pub const REGISTRY_PORT: i32 = 5000;
+pub(super) const REGISTRY_PORT: i32 = 5000;
 
 /// Everything that builders need. It can only be made of a rendering that pods can serve: what is built without one
 /// is nothing.
-pub struct Plan {
+pub(super) struct Plan {
     pub id: ObjectId,
     pub spec: DependencyProxySpec,
     pub owner: OwnerReference,
@@ -36,20 +36,20 @@ pub struct Plan {
 
 /// Why nothing is built.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     pub reason: &'static str,
     pub message: String,
 }
 
 /// The bytes that a Secret may have.
-pub const LARGEST_SECRET: usize = 1_048_576;
+pub(super) const LARGEST_SECRET: usize = 1_048_576;
 
 impl Plan {
     /// Takes an instance that the judge took.
     ///
     /// # Errors
     /// What keeps it from being built, in words for its owner.
-    pub fn of(rendering: &Rendering, image: &str, operator_namespace: &str) -> Result<Self, Refusal> {
+    pub(super) fn of(rendering: &Rendering, image: &str, operator_namespace: &str) -> Result<Self, Refusal> {
         let proxy = rendering.proxy.as_ref();
         let id = id_of(proxy);
         let spec = proxy.spec.clone();
@@ -96,13 +96,13 @@ impl Plan {
 
     /// The name of most objects of the instance.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         child(&self.id)
     }
 
     /// The labels that select the pods.
     #[must_use]
-    pub fn selector(&self) -> BTreeMap<String, String> {
+    pub(super) fn selector(&self) -> BTreeMap<String, String> {
         let label = |key: &str, value: &str| (format!("app.kubernetes.io/{key}"), value.to_owned());
         BTreeMap::from([
             label("name", "dependency-proxy"),
@@ -113,7 +113,7 @@ impl Plan {
 
     /// The labels of all objects.
     #[must_use]
-    pub fn labels(&self) -> BTreeMap<String, String> {
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.selector();
         labels.insert("app.kubernetes.io/part-of".to_owned(), "dependency-proxy".to_owned());
         labels.insert("app.kubernetes.io/managed-by".to_owned(), "dependency-proxy-operator".to_owned());
@@ -122,7 +122,7 @@ impl Plan {
 
     /// Whether the pods' own port speaks TLS.
     #[must_use]
-    pub fn has_tls(&self) -> bool {
+    pub(super) fn has_tls(&self) -> bool {
         self.tls_secret.is_some()
     }
 }
@@ -160,7 +160,7 @@ fn boot(spec: &DependencyProxySpec, storage: &str) -> String {
 
 /// The pull policy as Kubernetes writes it.
 #[must_use]
-pub fn pull_policy(policy: PullPolicy) -> &'static str {
+pub(super) fn pull_policy(policy: PullPolicy) -> &'static str {
     match policy {
         PullPolicy::Always => "Always",
         PullPolicy::IfNotPresent => "IfNotPresent",

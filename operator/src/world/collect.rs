@@ -23,7 +23,7 @@ pub struct Members {
 }
 
 /// All objects that are watched, sorted into instances.
-pub struct Collection {
+pub(super) struct Collection {
     pub instances: BTreeMap<ObjectId, Members>,
     /// What no instance serves: upstreams that nobody refers to, groups of an instance that is not there.
     pub loose: Members,
@@ -41,7 +41,7 @@ pub fn named(reference: &NamespacedReference, namespace: &str) -> ObjectId {
 }
 
 /// What a reference within a namespace names.
-pub fn local(reference: &LocalReference, namespace: &str) -> ObjectId {
+pub(super) fn local(reference: &LocalReference, namespace: &str) -> ObjectId {
     ObjectId { namespace: namespace.to_owned(), name: reference.name.clone() }
 }
 
@@ -64,7 +64,7 @@ pub fn keys_secret(instance: &ObjectId) -> ObjectId {
 impl Collection {
     /// Sorts what is watched now. Objects that are being deleted are gone.
     #[must_use]
-    pub fn of(sight: &Sight) -> Self {
+    pub(super) fn of(sight: &Sight) -> Self {
         let mut instances = living(sight.proxies.all())
             .map(|(id, proxy)| (id, Members { proxy: Some(proxy), ..Members::default() }))
             .collect::<BTreeMap<_, _>>();

@@ -19,49 +19,46 @@ use crate::watch::Shelf;
 const AT_ONCE: usize = 16;
 
 /// Contents by name, each with the version at which it was read.
-pub struct Contents {
-    client: Client,
-    secrets: HashMap<ObjectId, Arc<Secret>>,
-    config_maps: HashMap<ObjectId, Arc<ConfigMap>>,
+#[derive(Default)]
+pub(super) struct Contents {
+    pub(super) secrets: HashMap<ObjectId, Arc<Secret>>,
+    pub(super) config_maps: HashMap<ObjectId, Arc<ConfigMap>>,
 }
 
 impl Contents {
-    #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { client, secrets: HashMap::new(), config_maps: HashMap::new() }
-    }
-
     /// Reads what is new among the wanted Secrets, and forgets the others.
     ///
     /// # Errors
     /// When the API server cannot be asked; what was known stays.
-    pub async fn follow_secrets(
+    pub(super) async fn follow_secrets(
         &mut self,
+        client: &Client,
         wanted: &BTreeSet<ObjectId>,
         watched: &Shelf<PartialObjectMeta<Secret>>,
     ) -> Result<(), kube::Error> {
-        follow(&self.client, &mut self.secrets, wanted, watched).await
+        follow(client, &mut self.secrets, wanted, watched).await
     }
 
     /// The same for ConfigMaps.
     ///
     /// # Errors
     /// As for Secrets.
-    pub async fn follow_config_maps(
+    pub(super) async fn follow_config_maps(
         &mut self,
+        client: &Client,
         wanted: &BTreeSet<ObjectId>,
         watched: &Shelf<PartialObjectMeta<ConfigMap>>,
     ) -> Result<(), kube::Error> {
-        follow(&self.client, &mut self.config_maps, wanted, watched).await
+        follow(client, &mut self.config_maps, wanted, watched).await
     }
 
     #[must_use]
-    pub fn secret(&self, id: &ObjectId) -> Option<&Arc<Secret>> {
+    pub(super) fn secret(&self, id: &ObjectId) -> Option<&Arc<Secret>> {
         self.secrets.get(id)
     }
 
     #[must_use]
-    pub fn config_map(&self, id: &ObjectId) -> Option<&Arc<ConfigMap>> {
+    pub(super) fn config_map(&self, id: &ObjectId) -> Option<&Arc<ConfigMap>> {
         self.config_maps.get(id)
     }
 }

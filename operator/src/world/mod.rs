@@ -88,6 +88,7 @@ pub struct Maker {
     pub sight: Arc<Sight>,
     pub reports: Reports,
     pub metrics: Metrics,
+    client: Client,
     contents: Contents,
     renderings: Renderings,
     instances: BTreeMap<ObjectId, Arc<Rendering>>,
@@ -100,7 +101,8 @@ impl Maker {
             sight,
             reports,
             metrics,
-            contents: Contents::new(client),
+            client,
+            contents: Contents::default(),
             renderings: Renderings::default(),
             instances: BTreeMap::new(),
         }
@@ -133,16 +135,19 @@ impl Maker {
         let all = || collection.instances.values().chain(std::iter::once(&collection.loose));
         let secrets = all().flat_map(Members::secrets).collect::<BTreeSet<_>>();
         let maps = all().flat_map(Members::config_maps).collect::<BTreeSet<_>>();
-        self.contents.follow_secrets(&secrets, &self.sight.secrets).await?;
-        self.contents.follow_config_maps(&maps, &self.sight.config_maps).await?;
+        self.contents.follow_secrets(&self.client, &secrets, &self.sight.secrets).await?;
+        self.contents.follow_config_maps(&self.client, &maps, &self.sight.config_maps).await?;
         // Judging thousands of documents takes a processor for a while.
         Ok(tokio::task::block_in_place(|| self.judge(&collection)))
     }
 
     fn judge(&mut self, collection: &Collection) -> World {
         self.renderings.turn();
-        let mut sources =
-            Sources { contents: &self.contents, sight: &self.sight, renderings: &mut self.renderings };
+        let mut sources = Sources {
+            contents: &self.contents,
+            namespaces: &self.sight.namespaces,
+            renderings: &mut self.renderings,
+        };
         let mut world = World::default();
         for (id, members) in &collection.instances {
             let Some(proxy) = &members.proxy else { continue };

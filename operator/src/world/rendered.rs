@@ -44,7 +44,7 @@ impl Rendered {
 
 /// What was rendered before, by kind, name and version: a change of one object renders one object.
 #[derive(Default)]
-pub struct Renderings {
+pub(super) struct Renderings {
     before: HashMap<Key, Arc<Rendered>>,
     now: HashMap<Key, Arc<Rendered>>,
 }
@@ -53,7 +53,7 @@ type Key = (Kind, ObjectId, String);
 
 impl Renderings {
     /// Forgets what was not used since the last call.
-    pub fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.before = std::mem::take(&mut self.now);
     }
 
@@ -72,7 +72,7 @@ impl Renderings {
     }
 
     /// One of our own kinds. `change` may adapt the specification; `variant` must tell the adaptations apart.
-    pub fn own<K>(
+    pub(super) fn own<K>(
         &mut self,
         kind: Kind,
         id: &ObjectId,
@@ -98,7 +98,7 @@ impl Renderings {
     }
 
     /// A Secret as it is, without what others wrote to its metadata.
-    pub fn secret(&mut self, id: &ObjectId, secret: &Secret) -> Arc<Rendered> {
+    pub(super) fn secret(&mut self, id: &ObjectId, secret: &Secret) -> Arc<Rendered> {
         self.get(Kind::Secret, id, version(secret), || {
             secret_value(secret, secret.type_.as_deref().unwrap_or("Opaque"), &data_of(secret))
         })
@@ -106,7 +106,7 @@ impl Renderings {
 
     /// A deploy token's Secret with the hash of its password. What is no such Secret stays as it is, for the judge to
     /// refuse; what was refused is not rendered.
-    pub fn token(&mut self, id: &ObjectId, secret: &Secret, key: &[u8]) -> Arc<Rendered> {
+    pub(super) fn token(&mut self, id: &ObjectId, secret: &Secret, key: &[u8]) -> Arc<Rendered> {
         let version = format!("{} token {}", version(secret), fingerprint(&[key]));
         self.get(Kind::Secret, id, version, || {
             let data = data_of(secret);
@@ -123,7 +123,7 @@ impl Renderings {
     }
 
     /// A binding's credentials with hashes in place of passwords.
-    pub fn credentials(&mut self, id: &ObjectId, secret: &Secret, key: &[u8]) -> Arc<Rendered> {
+    pub(super) fn credentials(&mut self, id: &ObjectId, secret: &Secret, key: &[u8]) -> Arc<Rendered> {
         let version = format!("{} credentials {}", version(secret), fingerprint(&[key]));
         self.get(Kind::Secret, id, version, || {
             let hashed =
@@ -141,7 +141,7 @@ impl Renderings {
     }
 
     /// Static users, those of them that the judge took.
-    pub fn users(&mut self, id: &ObjectId, secret: &Secret, lines: &str) -> Arc<Rendered> {
+    pub(super) fn users(&mut self, id: &ObjectId, secret: &Secret, lines: &str) -> Arc<Rendered> {
         self.get(
             Kind::Secret,
             id,
@@ -151,7 +151,7 @@ impl Renderings {
     }
 
     /// A ConfigMap's certificates.
-    pub fn ca(&mut self, id: &ObjectId, map: &ConfigMap) -> Arc<Rendered> {
+    pub(super) fn ca(&mut self, id: &ObjectId, map: &ConfigMap) -> Arc<Rendered> {
         self.get(Kind::ConfigMap, id, version(map), || {
             let ca = map.data.as_ref().and_then(|data| data.get("ca.crt"));
             let data = ca.map(|ca| json!({"ca.crt": ca})).unwrap_or_else(|| json!({}));
@@ -160,7 +160,7 @@ impl Renderings {
     }
 
     /// A Namespace's labels.
-    pub fn namespace(&mut self, id: &ObjectId, namespace: &PartialObjectMeta<Namespace>) -> Arc<Rendered> {
+    pub(super) fn namespace(&mut self, id: &ObjectId, namespace: &PartialObjectMeta<Namespace>) -> Arc<Rendered> {
         self.get(Kind::Namespace, id, version(namespace), || {
             let metadata = json!({"name": id.name, "labels": namespace.labels()});
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})

@@ -8,12 +8,14 @@ use config::{Config, Document, Judgement, Kind, ObjectId, Options, Problem, Seve
 use crds::DependencyProxy;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
 use serde_json::{Value, json};
 
 use super::collect::{Members, credentials_secret, id_of, keys_secret};
 use super::contents::Contents;
 use super::rendered::{Rendered, Renderings};
-use crate::watch::Sight;
+use crate::watch::Shelf;
 
 /// Rounds of taking out what is refused. Each takes out what referred to what the one before took out; the chain of
 /// references is shorter than this.
@@ -73,7 +75,7 @@ pub(super) fn render(
 /// Where contents come from.
 pub(super) struct Sources<'a> {
     pub contents: &'a Contents,
-    pub sight: &'a Sight,
+    pub namespaces: &'a Shelf<PartialObjectMeta<Namespace>>,
     pub renderings: &'a mut Renderings,
 }
 
@@ -125,7 +127,7 @@ impl<'a> Draft<'a> {
         }
         for name in members.namespaces() {
             let id = ObjectId { namespace: String::new(), name };
-            if let Some(namespace) = sources.sight.namespaces.get(&id) {
+            if let Some(namespace) = sources.namespaces.get(&id) {
                 draft.add(renderings.namespace(&id, &namespace));
             }
         }
@@ -180,9 +182,13 @@ impl<'a> Draft<'a> {
 
     /// The documents as pods read them from their two folders.
     fn documents(&self) -> Vec<Document> {
-        let storage =
-            self.storage.iter().filter(|(key, _)| !self.pages.contains_key(*key)).map(|(_, page)| page);
-        self.pages.values().chain(storage).flat_map(|page| page.documents.iter().cloned()).collect()
+        let pages = self.pages.values().chain(self.storage_only());
+        pages.flat_map(|page| page.documents.iter().cloned()).collect()
+    }
+
+    /// Nothing may stand in both folders.
+    fn storage_only(&self) -> impl Iterator<Item = &Arc<Rendered>> {
+        self.storage.iter().filter(|(key, _)| !self.pages.contains_key(*key)).map(|(_, page)| page)
     }
 
     fn input(&self) -> String {
@@ -346,3 +352,7 @@ fn compressed<'p>(pages: impl Iterator<Item = &'p Arc<Rendered>>) -> Vec<u8> {
     }
     encoder.finish().unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "rendering_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ use crate::optional::{Optional, certificate, http_route, prometheus_rule, servic
 
 /// All objects, in the order in which they are applied: what pods need first.
 #[must_use]
-pub fn all(plan: &Plan, optional: &Optional) -> Vec<Object> {
+pub(super) fn all(plan: &Plan, optional: &Optional) -> Vec<Object> {
     let mut objects = vec![documents::documents(plan)];
     objects.extend(documents::storage(plan));
     objects.extend(access::service_account(plan));
@@ -39,7 +39,7 @@ pub fn all(plan: &Plan, optional: &Optional) -> Vec<Object> {
 
 /// Kinds of which an instance may have no object any more. A claim is never deleted before its instance: it has bytes.
 #[must_use]
-pub fn prunable(optional: &Optional) -> Vec<ApiResource> {
+pub(super) fn prunable(optional: &Optional) -> Vec<ApiResource> {
     let mut kinds = vec![
         ApiResource::erase::<HorizontalPodAutoscaler>(&()),
         ApiResource::erase::<Ingress>(&()),
