@@ -54,7 +54,8 @@ fn has(kinds: &[String], kind: &str) -> bool {
 async fn kinds(client: &Client, group: &str) -> Result<Vec<String>, kube::Error> {
     match client.list_api_group_resources(group).await {
         Ok(list) => Ok(list.resources.into_iter().map(|resource| resource.kind).collect()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        // A group that is not there is answered in plain text, which is no status with a reason.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

@@ -152,7 +152,7 @@ async fn has_definitions(client: &Client, scope: &Scope) -> Result<(), StartErro
         for api in scope.apis::<DependencyProxy>(client) {
             match api.list_metadata(&ListParams::default().limit(1)).await {
                 Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.is_not_found() => {
+                Err(kube::Error::Api(status)) if status.code == 404 => {
                     return Err(StartError::NoDefinitions("DependencyProxy".to_owned()));
                 }
                 Err(error @ kube::Error::Api(_)) => return Err(error.into()),
@@ -314,7 +314,13 @@ where
             },
             context.clone(),
         )
-        .for_each(|_| std::future::ready(()))
+        .for_each(move |result| {
+            // What failed in a reconcile was told above.
+            if let Err(kube::runtime::controller::Error::QueueError(error)) = result {
+                tracing::warn!(kind, %error, "a watch broke off; it is taken up again");
+            }
+            std::future::ready(())
+        })
 }
 
 fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {

@@ -16,7 +16,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 
 /// Namespaces that are watched.
 #[derive(Clone, Debug)]
@@ -50,7 +50,12 @@ impl Scope {
 /// All objects of a kind that are watched.
 pub struct Shelf<K: Resource<DynamicType = ()> + 'static> {
     pub(crate) stores: Vec<Store<K>>,
+    pub(crate) listed: Vec<Listed>,
 }
+
+/// Set when a kind was listed once. A store can say that itself, but wakes one waiter only, and that is its controller
+/// (`kube-runtime`, `utils/delayed_init.rs`).
+type Listed = Arc<SetOnce<()>>;
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Shelf<K> {
     /// All objects, in no order.
@@ -69,8 +74,8 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Shelf<K> {
     }
 
     async fn ready(&self) {
-        for store in &self.stores {
-            store.wait_until_ready().await.ok();
+        for listed in &self.listed {
+            listed.wait().await;
         }
     }
 }
@@ -79,6 +84,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Shelf<K> {
 pub struct Feed<K: Resource<DynamicType = ()> + 'static> {
     pub store: Store<K>,
     pub objects: BoxStream<'static, Result<K, watcher::Error>>,
+    listed: Listed,
 }
 
 /// Everything that is watched.
@@ -153,7 +159,8 @@ where
 {
     let feeds = apis.into_iter().map(|api| feed(api, changes.clone())).collect::<Vec<_>>();
     let stores = feeds.iter().map(|feed| feed.store.clone()).collect();
-    (Shelf { stores }, feeds)
+    let listed = feeds.iter().map(|feed| feed.listed.clone()).collect();
+    (Shelf { stores, listed }, feeds)
 }
 
 fn feed<K>(api: Api<K>, changes: Arc<Notify>) -> Feed<K>
@@ -161,6 +168,8 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
+    let listed = Listed::default();
+    let done = listed.clone();
     let mut seen = Seen::default();
     let objects = watcher(api, watcher::Config::default().any_semantic())
         .default_backoff()
@@ -174,11 +183,15 @@ where
             std::future::ready(Ok(match event {
                 watcher::Event::Apply(object) | watcher::Event::Delete(object) => is_news.then_some(object),
                 watcher::Event::InitApply(object) => Some(object),
-                watcher::Event::Init | watcher::Event::InitDone => None,
+                watcher::Event::InitDone => {
+                    done.set(()).ok();
+                    None
+                }
+                watcher::Event::Init => None,
             }))
         })
         .boxed();
-    Feed { store, objects }
+    Feed { store, objects, listed }
 }
 
 fn drained<K: Resource<DynamicType = ()> + Send + Sync + 'static>(feed: Feed<K>) -> BoxStream<'static, ()> {

@@ -70,7 +70,7 @@ impl Cluster {
     }
 
     fn render(&mut self, before: Option<&Arc<Rendering>>) -> Arc<Rendering> {
-        let namespaces = Shelf { stores: Vec::new() };
+        let namespaces = Shelf { stores: Vec::new(), listed: Vec::new() };
         self.renderings.turn();
         let mut sources =
             Sources { contents: &self.contents, namespaces: &namespaces, renderings: &mut self.renderings };
