@@ -10,7 +10,7 @@ use kube::runtime::controller::Action;
 
 use crate::condition::State;
 use crate::context::{Context, Error};
-use crate::verdict::{conditions, write};
+use crate::verdict::{conditions, is_too_early, write};
 use crate::world::{Facts, id_of};
 
 /// Says what is true of a group.
@@ -23,6 +23,9 @@ pub async fn reconcile(group: Arc<DependencyProxyGroup>, context: Arc<Context>) 
     let Some(verdict) = verdict.filter(|verdict| verdict.generation == group.metadata.generation) else {
         return Ok(Action::requeue(Duration::from_secs(1)));
     };
+    if is_too_early(&verdict, group.status.as_ref().and_then(|status| status.observed_generation)) {
+        return Ok(Action::await_change());
+    }
     let before = group.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut conditions = conditions(before, &verdict, Timestamp::now());
     let (prefix, server, upstream) = match &verdict.facts {

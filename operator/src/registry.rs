@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Error};
-use crate::verdict::{conditions, write};
+use crate::verdict::{conditions, is_too_early, write};
 use crate::world::{Facts, id_of};
 
 /// Says what is true of a virtual registry.
@@ -22,6 +22,9 @@ pub async fn reconcile(registry: Arc<VirtualRegistry>, context: Arc<Context>) ->
     let Some(verdict) = verdict.filter(|verdict| verdict.generation == registry.metadata.generation) else {
         return Ok(Action::requeue(Duration::from_secs(1)));
     };
+    if is_too_early(&verdict, registry.status.as_ref().and_then(|status| status.observed_generation)) {
+        return Ok(Action::await_change());
+    }
     let before = registry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut conditions = conditions(before, &verdict, Timestamp::now());
     let registry_id = format!("{}.{}", id.namespace, id.name);

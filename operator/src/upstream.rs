@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use crate::condition::{Conditions, State};
 use crate::context::{Context, Error};
 use crate::pods::{RateLimit, UpstreamReport};
-use crate::verdict::write;
+use crate::verdict::{is_too_early, write};
 use crate::world::{Facts, Verdict, id_of};
 
 /// Says what is true of an upstream.
@@ -24,6 +24,9 @@ pub async fn reconcile(upstream: Arc<RegistryUpstream>, context: Arc<Context>) -
     let Some(verdict) = verdict.filter(|verdict| verdict.generation == upstream.metadata.generation) else {
         return Ok(Action::requeue(Duration::from_secs(1)));
     };
+    if is_too_early(&verdict, upstream.status.as_ref().and_then(|status| status.observed_generation)) {
+        return Ok(Action::await_change());
+    }
     let before = upstream.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut conditions = Conditions::of(before, upstream.metadata.generation, Timestamp::now());
     accepted(&mut conditions, &verdict);

@@ -28,7 +28,7 @@ pub fn conditions(before: &[Condition], verdict: &Verdict, now: Timestamp) -> Co
     judged(&mut conditions, "ResolvedRefs", &references, "ResolvedRefs");
     match verdict.serving {
         Serving::Yes => conditions.set("Programmed", State::True, "Programmed", "every ready pod has it"),
-        Serving::Pending => {
+        Serving::Unheard | Serving::Pending => {
             conditions.set("Programmed", State::Unknown, "Pending", "waiting until every ready pod has it");
         }
         Serving::No => conditions.set("Programmed", State::False, "NotServed", "no pod serves it"),
@@ -48,6 +48,13 @@ fn judged(conditions: &mut Conditions, kind: &str, problems: &[Problem], well: &
             );
         }
     }
+}
+
+/// Whether it is too early to say anything: the operator has only just begun, and what an earlier one said of this
+/// generation of the object holds until the pods were asked.
+#[must_use]
+pub fn is_too_early(verdict: &Verdict, said: Option<i64>) -> bool {
+    verdict.serving == Serving::Unheard && said.is_some() && said == verdict.generation
 }
 
 /// Writes a status where it says something new, and tells of it.

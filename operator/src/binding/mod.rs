@@ -65,6 +65,10 @@ async fn apply(binding: &PullBinding, context: &Context) -> Result<Action, Error
         return Ok(Action::requeue(SOON));
     };
     let mut state = Standing::default();
+    if verdict::is_too_early(&verdict, binding.status.as_ref().and_then(|status| status.observed_generation))
+    {
+        return Ok(Action::requeue(LATER));
+    }
     let wait = match &verdict.facts {
         Facts::Binding { url, path, tokens } => {
             hand_out(binding, url, path, tokens, context, &mut state).await?

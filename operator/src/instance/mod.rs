@@ -89,9 +89,9 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
         Some(hash) if planned.is_ok() && !is_suspended => push(&id, hash, &pods, &context).await?,
         _ => true,
     };
-    if is_pushed && rendering.hash().is_some_and(|hash| pods.all_have(hash)) {
-        context.reports.add(&id, Report { rendering: rendering.clone(), upstreams: pods.upstreams() });
-    }
+    let is_current = rendering.hash().is_some_and(|hash| pods.all_have(hash));
+    let pushed = is_current.then(|| rendering.clone());
+    context.reports.add(&id, Report { rendering: pushed, upstreams: pods.upstreams() });
     let settled = write_status(&proxy, &rendering, planned.err(), optional, &pods, &context).await?;
     Ok(Action::requeue(match (is_pushed, settled) {
         (false, _) => SOON,

@@ -48,8 +48,8 @@ pub struct World {
 /// What the pods of an instance said last.
 #[derive(Clone)]
 pub struct Report {
-    /// What every ready pod has.
-    pub rendering: Arc<Rendering>,
+    /// What every ready pod had last; none where they never had the same.
+    pub rendering: Option<Arc<Rendering>>,
     pub upstreams: BTreeMap<String, UpstreamReport>,
 }
 
@@ -66,11 +66,18 @@ impl Reports {
         Self { by_instance: Arc::default(), changes }
     }
 
-    /// Takes note of what pods said.
-    pub fn add(&self, instance: &ObjectId, report: Report) {
-        let before = self.by_instance.lock().insert(instance.clone(), report.clone());
+    /// Takes note of what pods said. While documents are on their way, those that all pods had before stay noted.
+    pub fn add(&self, instance: &ObjectId, mut report: Report) {
+        let mut all = self.by_instance.lock();
+        let before = all.get(instance).cloned();
+        if report.rendering.is_none() {
+            report.rendering = before.as_ref().and_then(|before| before.rendering.clone());
+        }
+        all.insert(instance.clone(), report.clone());
+        drop(all);
+        let pointer = |report: &Report| report.rendering.as_ref().map(Arc::as_ptr);
         let is_news = before.is_none_or(|before| {
-            !Arc::ptr_eq(&before.rendering, &report.rendering) || before.upstreams != report.upstreams
+            pointer(&before) != pointer(&report) || before.upstreams != report.upstreams
         });
         if is_news {
             self.changes.notify_one();

@@ -160,7 +160,11 @@ impl Renderings {
     }
 
     /// A Namespace's labels.
-    pub(super) fn namespace(&mut self, id: &ObjectId, namespace: &PartialObjectMeta<Namespace>) -> Arc<Rendered> {
+    pub(super) fn namespace(
+        &mut self,
+        id: &ObjectId,
+        namespace: &PartialObjectMeta<Namespace>,
+    ) -> Arc<Rendered> {
         self.get(Kind::Namespace, id, version(namespace), || {
             let metadata = json!({"name": id.name, "labels": namespace.labels()});
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})

@@ -28,6 +28,8 @@ pub struct Verdict {
 pub enum Serving {
     /// It is refused, or nothing needs it.
     No,
+    /// Accepted; the pods were not asked yet, since this operator began.
+    Unheard,
     /// Accepted; not every ready pod has it yet.
     Pending,
     /// Every ready pod has it.
@@ -92,7 +94,8 @@ pub(super) fn of_instance(
     for (id, binding) in &members.bindings {
         let group = super::named(&binding.spec.group_ref, &id.namespace);
         let facts = bench.groups.get(&group).map(|group| {
-            let tokens = report.map(|report| tokens(&report.rendering, id)).unwrap_or_default();
+            let pushed = report.and_then(|report| report.rendering.as_ref());
+            let tokens = pushed.map(|rendering| tokens(rendering, id)).unwrap_or_default();
             Facts::Binding { url: bench.url(), path: group.path.clone(), tokens }
         });
         bench.note(world, Kind::PullBinding, id, binding.metadata.generation, facts);
@@ -140,11 +143,15 @@ impl<'a> Bench<'a> {
         let serving = match (self.rendering.pages.get(&key), self.report) {
             _ if !self.is_served() => Serving::No,
             (None, _) => Serving::No,
-            (Some(page), Some(report)) => match report.rendering.pages.get(&key) {
-                Some(pushed) if pushed.digest == page.digest => Serving::Yes,
-                _ => Serving::Pending,
-            },
-            (Some(_), None) => Serving::Pending,
+            (Some(_), None) => Serving::Unheard,
+            (Some(page), Some(report)) => {
+                let pushed = report.rendering.as_ref().and_then(|rendering| rendering.pages.get(&key));
+                if pushed.is_some_and(|pushed| pushed.digest == page.digest) {
+                    Serving::Yes
+                } else {
+                    Serving::Pending
+                }
+            }
         };
         let mut problems = self.rendering.problems.get(&key).cloned().unwrap_or_default();
         // An upstream may serve several instances. What is true of it in one of them is told, a problem first.
