@@ -242,7 +242,7 @@ async fn write_status(
     context
         .metrics
         .rendered_bytes
-        .get_or_create_owned(&crate::metrics::Instance { instance: id.to_string() })
+        .get_or_create_owned(&crate::metrics::Proxy { proxy: id.to_string() })
         .set(bytes);
     if context.statuses.is_news(proxy, proxy.status.as_ref(), &status) {
         let patch = json!({"apiVersion": crds::API_VERSION, "kind": "DependencyProxy", "status": status});
