@@ -1,0 +1,116 @@
+//! `kubectl` for one cluster, and what it said.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::client::Output;
+use crate::tool;
+
+/// `kubectl` with a kubeconfig, started where the cluster's API server answers.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    /// What stands before `kubectl` on the command line.
+    prefix: Vec<OsString>,
+    kubeconfig: PathBuf,
+}
+
+impl Kubectl {
+    /// For the cluster of this kubeconfig.
+    #[must_use]
+    pub fn new(kubeconfig: &Path) -> Self {
+        Self { prefix: Vec::new(), kubeconfig: kubeconfig.to_owned() }
+    }
+
+    /// The same, started by another program, such as one that enters a network namespace first.
+    #[must_use]
+    pub fn by(mut self, prefix: &[&OsStr]) -> Self {
+        self.prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Runs it to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with(arguments, "").await
+    }
+
+    /// The same with this text as standard input.
+    pub async fn run_with(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command(arguments);
+        let (line, input) = (format!("kubectl {}", arguments.join(" ")), input.to_owned());
+        let run = move || {
+            let mut child =
+                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+            // What ends before it has read everything says why on standard error.
+            let _ = child.stdin.take().map(|mut pipe| pipe.write_all(input.as_bytes()));
+            child.wait_with_output()
+        };
+        let done = tokio::task::spawn_blocking(run).await.expect("kubectl is waited for");
+        let done = done.unwrap_or_else(|e| panic!("{line} does not start: {e}"));
+        let text =
+            [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        Output { command: line, success: done.status.success(), text }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        // A program that hangs must not hang the tests.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "300"]).args(&self.prefix).arg(program()).args(arguments);
+        // Beside the kubeconfig: what one cluster serves is nothing that the next one on this port has to.
+        let cache = self.kubeconfig.with_extension("cache");
+        command.env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", cache).env("PATH", tool::path());
+        command
+    }
+
+    /// Server-side apply of YAML documents.
+    ///
+    /// # Panics
+    /// If the API server refuses one.
+    pub async fn apply(&self, documents: &str) {
+        let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        self.run_with(&arguments, documents).await.succeeds();
+    }
+
+    /// What `kubectl ARGUMENTS -o json` prints.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub async fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["-o", "json"]].concat()).await.succeeds();
+        // Warnings go to standard error, which follows.
+        let first = serde_json::Deserializer::from_str(&output.text).into_iter().next();
+        first
+            .and_then(Result::ok)
+            .unwrap_or_else(|| panic!("{} prints no JSON:\n{}", output.command, output.text))
+    }
+
+    /// Waits until `object` (such as `pod/web`) of a namespace is as `condition` says: `condition=Ready`,
+    /// `jsonpath={.status.phase}=Running`, `delete`, `create`.
+    ///
+    /// # Panics
+    /// With what `kubectl describe` tells of the object, after two minutes.
+    pub async fn wait(&self, namespace: &str, object: &str, condition: &str) {
+        let arguments = ["wait", "-n", namespace, object, &format!("--for={condition}"), "--timeout=120s"];
+        let output = self.run(&arguments).await;
+        if !output.success {
+            let described = self.run(&["describe", "-n", namespace, object]).await;
+            panic!("{} failed:\n{}\n{}", output.command, output.text, described.text);
+        }
+    }
+}
+
+/// `KUBEBUILDER_ASSETS` names a folder with one, else it is the one of `make tools`.
+fn program() -> PathBuf {
+    asset("kubectl")
+}
+
+/// A program of Kubernetes: of the folder `KUBEBUILDER_ASSETS`, or of `make tools`.
+pub(crate) fn asset(name: &str) -> PathBuf {
+    match std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()) {
+        Some(folder) => Path::new(&folder).join(name),
+        None => tool::built(name),
+    }
+}
