@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ObjectId;
+use crate::{ObjectId, Reason};
 
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +17,7 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     pub severity: Severity,
+    pub reason: Reason,
     /// `None` where no document is at fault, such as an instance that is not there.
     pub file: Option<String>,
     /// From 1: the field's line where it was found, else the first line of the document.
@@ -28,6 +29,13 @@ pub struct Problem {
     pub field: String,
     /// What to do.
     pub message: String,
+}
+
+impl Problem {
+    /// The same for another reason.
+    pub(crate) fn because(self, reason: Reason) -> Self {
+        Self { reason, ..self }
+    }
 }
 
 /// `file:line Kind namespace/name field: what to do`, without the parts that are not known.

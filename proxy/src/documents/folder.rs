@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use config::{Document, Origin, Problem, Severity};
+use config::{Document, Origin, Problem, Reason, Severity};
 use flate2::read::GzDecoder;
 
 /// The most that one file may hold when unpacked: far more than an API server stores, less than memory.
@@ -128,6 +128,7 @@ fn within(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
 fn problem(path: &Path, message: &str) -> Problem {
     Problem {
         severity: Severity::Error,
+        reason: Reason::InvalidSpec,
         file: Some(path.display().to_string()),
         line: None,
         kind: "File".to_owned(),

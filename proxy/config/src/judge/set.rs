@@ -7,7 +7,7 @@ use crds::{DependencyProxy, DependencyProxyGroup, PullBinding, RegistryUpstream,
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 
 use crate::documents::Content;
-use crate::{Document, Kind, ObjectId, Problem, Severity};
+use crate::{Document, Kind, ObjectId, Problem, Reason, Severity};
 
 pub(super) struct Set<'a> {
     documents: BTreeMap<(Kind, ObjectId), &'a Document>,
@@ -33,7 +33,8 @@ impl<'a> Set<'a> {
                 Entry::Occupied(_) => {
                     let message =
                         "is the name of an earlier document of the same kind; choose another or take one out";
-                    problems.push(document.problem(Severity::Error, "metadata.name", message));
+                    let problem = document.problem(Severity::Error, "metadata.name", message);
+                    problems.push(problem.because(Reason::NameConflict));
                 }
             }
         }

@@ -6,7 +6,7 @@ use super::reference::{self, local};
 use super::report::Report;
 use super::secret;
 use super::set::Set;
-use crate::{S3, Storage};
+use crate::{Reason, S3, Storage};
 
 pub(super) fn judge(
     report: &mut Report<'_>,
@@ -30,11 +30,15 @@ pub(super) fn judge(
         return None;
     }
     if storage.gcs.is_some() {
-        report.error("spec.storage.gcs", "is not supported yet; use s3, which Google Cloud Storage speaks with HMAC keys, or another storage");
+        report.error_for(Reason::Unsupported, "spec.storage.gcs", "is not supported yet; use s3, which Google Cloud Storage speaks with HMAC keys, or another storage");
         return None;
     }
     if storage.azure.is_some() {
-        report.error("spec.storage.azure", "is not supported yet; use s3 or persistentVolumeClaim");
+        report.error_for(
+            Reason::Unsupported,
+            "spec.storage.azure",
+            "is not supported yet; use s3 or persistentVolumeClaim",
+        );
         return None;
     }
     let several = spec.autoscaling.is_some() || spec.replicas.is_some_and(|replicas| replicas > 1);
