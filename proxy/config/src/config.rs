@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use jiff::Timestamp;
 use oci::Name;
 use url::Url;
 use wildmatch::WildMatch;
 
-use crate::{Secret, TokenHash};
+use crate::{PullCredentials, Secret};
 
 /// The accepted documents of one instance.
 #[derive(Clone, Debug)]
@@ -27,6 +26,8 @@ pub struct Config {
     pub aliases: Vec<Alias>,
     /// By `Host` header, lower case, with the port if one was stated.
     pub mirrors: BTreeMap<String, Route>,
+    /// What machines pull with.
+    pub credentials: PullCredentials,
 }
 
 /// What an image name leads to.
@@ -146,7 +147,6 @@ pub struct Group {
     pub recheck_after: Duration,
     pub upstream: Arc<Upstream>,
     pub members: Vec<Member>,
-    pub deploy_tokens: Vec<DeployToken>,
 }
 
 /// A role in a group. The order is the order of rights.
@@ -171,19 +171,6 @@ pub enum Subject {
 pub struct Member {
     pub subject: Subject,
     pub role: Role,
-}
-
-/// A deploy token of a group: its own user name and a random password.
-#[derive(Clone, Debug)]
-pub struct DeployToken {
-    pub name: String,
-    pub username: String,
-    pub hash: TokenHash,
-    /// Whether `read_registry` is among its scopes.
-    pub reads: bool,
-    pub expires_at: Option<Timestamp>,
-    /// Changes when the token's password changes; issued tokens carry it.
-    pub fingerprint: String,
 }
 
 /// A RegistryUpstream.
