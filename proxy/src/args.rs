@@ -51,6 +51,13 @@ pub struct Serve {
     /// Where clients reach it.
     #[arg(long, env = "DEPENDENCY_PROXY_LISTEN", default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,
+    /// PEM file of the certificate of the port for clients, with its chain; read again when it changes. Without it:
+    /// plain http.
+    #[arg(long, env = "DEPENDENCY_PROXY_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    #[arg(long, env = "DEPENDENCY_PROXY_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
     /// Where metrics, probes and status are.
     #[arg(long, env = "DEPENDENCY_PROXY_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
     pub admin_listen: SocketAddr,
