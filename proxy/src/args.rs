@@ -26,6 +26,8 @@ pub enum Command {
     Explain(Explain),
     /// Print each upstream's pull limit and what remains, without spending a pull.
     Quota(Documents),
+    /// Ask whether a registry answers at a URL; exit 0 if it does.
+    Probe(Probe),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +75,12 @@ pub struct Serve {
     /// Seconds during which connections are still accepted after SIGTERM.
     #[arg(long, env = "DEPENDENCY_PROXY_LINGER_SECONDS", default_value_t = 10)]
     pub linger_seconds: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// Such as http://127.0.0.1:5000.
+    pub url: String,
 }
 
 #[derive(Debug, Args)]
