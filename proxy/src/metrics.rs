@@ -190,6 +190,8 @@ pub struct Metrics {
     pub config_problems: Gauge,
     pub config_info: Family<HashLabels, Gauge>,
     pub tokens_issued: Family<TokenLabels, Counter>,
+    pub tls_certificate_expiry: Gauge,
+    pub tls_reload_success: Gauge,
 }
 
 impl Metrics {
@@ -219,6 +221,8 @@ impl Metrics {
             config_problems: Gauge::default(),
             config_info: Family::default(),
             tokens_issued: Family::default(),
+            tls_certificate_expiry: Gauge::default(),
+            tls_reload_success: Gauge::default(),
         };
         metrics.register(registry.sub_registry_with_prefix("dependency_proxy"));
         metrics
@@ -288,6 +292,22 @@ impl Metrics {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         r.register("build_info", "The version that runs", build);
+    }
+
+    /// Registers what a proxy with a certificate has besides.
+    pub fn register_tls(&self, registry: &mut Registry) {
+        let r = registry.sub_registry_with_prefix("dependency_proxy");
+        r.register(
+            "tls_certificate_expiry_timestamp_seconds",
+            "When the certificate of the port for clients ends, in seconds of Unix time",
+            self.tls_certificate_expiry.clone(),
+        );
+        let success = self.tls_reload_success.clone();
+        r.register(
+            "tls_reload_success",
+            "0 if the certificate's files hold a pair that cannot be used",
+            success,
+        );
     }
 
     /// Counts one operation on the store.

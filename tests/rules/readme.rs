@@ -35,7 +35,7 @@ async fn the_metrics_are_those_that_are_registered() {
     let builder = Proxy::builder().upstream("upstream", &upstream).group("team-a");
     let proxy = builder.edit(|d| d.credentials("upstream", "robot", "pw")).start().await;
     proxy.client().pull("library/a", "1").await;
-    let metrics = proxy.admin("/metrics").await;
+    let metrics = proxy.admin("/metrics").await + &with_tls().await;
     let typed =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE dependency_proxy_")?.split_once(' '));
     let registered =
@@ -45,6 +45,18 @@ async fn the_metrics_are_those_that_are_registered() {
     let table = rows(&section("## Metrics"));
     let named = table.iter().map(|(name, _)| name.split('{').next().unwrap_or_default().to_owned());
     assert_eq!(named.collect::<BTreeSet<_>>(), registered);
+}
+
+/// The metrics of a proxy with a certificate: it has some more.
+async fn with_tls() -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = harness::hostile::Ca::generate().issue();
+    let (certificate_file, key_file) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    std::fs::write(&certificate_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let proxy = harness::proxy::ProxyProcess::new();
+    let proxy = proxy.arg("--tls-certificate").arg(&certificate_file).arg("--tls-key").arg(&key_file);
+    proxy.start().await.metrics().await
 }
 
 #[test]
