@@ -16,7 +16,7 @@ PATH=$PATH:/usr/sbin:/sbin:/usr/lib/cni
 commands=(cc:build-essential go:golang-go curl jq ab:apache2-utils wrk docker-registry
           skopeo buildah podman dockerd:docker.io containerd runc umoci
           etcd:etcd-server host-local:containernetworking-plugins iptables conntrack socat
-          ip:iproute2 openssl promtool:prometheus)
+          ip:iproute2 openssl promtool:prometheus busybox:busybox-static)
 policy=/usr/sbin/policy-rc.d
 
 packages() {

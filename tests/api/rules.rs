@@ -254,7 +254,7 @@ fn upstream() -> Vec<Case> {
             json!({"allowedGroups": {"from": "All"}}),
             json!({"allowedGroups": {"from": "All", "selector": {}}}),
         ),
-        case("spec.url", "must be an http or https URL", url("https://x/path"), url("https:")),
+        case("spec.url", "must be an http or https URL", url("https://x/path"), url("ftp://x")),
         case(
             "spec.url",
             "put credentials in credentialsSecretRef, never in the URL",

@@ -1,12 +1,13 @@
 # Images made here, for there is no registry to fetch them from: each from a folder alone.
 
 pack() { # REF ARCHIVE FOLDER ENTRYPOINT...
-  local ref=$1 archive=$2 folder=$3 work word options=()
+  local ref=$1 archive=$2 folder=$3 work word options=() rootless=()
   shift 3
+  [ "$(id -u)" = 0 ] || rootless=(--rootless)
   work=$(mktemp -d)
   umoci init --layout "$work/layout"
   umoci new --image "$work/layout:new"
-  umoci unpack --image "$work/layout:new" "$work/bundle" >/dev/null 2>&1
+  umoci unpack "${rootless[@]}" --image "$work/layout:new" "$work/bundle" >/dev/null 2>&1
   cp -a "$folder/." "$work/bundle/rootfs/"
   umoci repack --image "$work/layout:new" "$work/bundle" >/dev/null 2>&1
   for word; do options+=(--config.entrypoint "$word"); done

@@ -3,8 +3,9 @@
 //! With `KUBECONFIG` set it is the cluster that this names, and nothing is started. `KUBEBUILDER_ASSETS` may name a
 //! folder with `etcd`, `kube-apiserver`, `kube-controller-manager` and `kubectl`, in place of those of `make tools`.
 
+use std::iter::once;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::kubectl::{Kubectl, asset};
 use crate::process::Process;
+use crate::reaper::Reaper;
 use crate::tool;
 
 /// An API server, and its administrator's kubeconfig.
@@ -51,9 +53,12 @@ impl ApiServer {
         let server = kube_apiserver(folder.path(), port, &address).await;
         let controllers = kube_controller_manager(folder.path());
         let processes = vec![controllers, server, etcd];
+        let script = r#"folder=$1; shift; for id; do kill -KILL "-$id"; done; rm -rf "$folder""#;
+        let groups = processes.iter().map(|process| process.id().to_string().into());
+        let reaper = Reaper::new(script, once(folder.path().as_os_str().to_owned()).chain(groups));
         Self {
             kubeconfig: folder.path().join("kubeconfig"),
-            _reaper: Some(Reaper::start(&processes, folder.path())),
+            _reaper: Some(reaper),
             _processes: processes,
             _folder: Some(folder),
         }
@@ -83,27 +88,6 @@ impl ApiServer {
         let name = format!("test-{}", hex::encode(tool::random::<6>()));
         self.kubectl().run(&["create", "namespace", &name]).await.succeeds();
         name
-    }
-}
-
-/// Ends these processes when the test binary ends: what is shared by all tests of a binary is never dropped.
-struct Reaper(Child);
-
-impl Reaper {
-    fn start(processes: &[Process], folder: &Path) -> Self {
-        // Standard input ends with the binary, however that ends.
-        let script = r#"read -r _; folder=$1; shift; for id; do kill -KILL "-$id"; done; rm -rf "$folder""#;
-        let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).arg(folder).args(processes.iter().map(|p| p.id().to_string()));
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("sh starts"))
-    }
-}
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -1,6 +1,5 @@
 //! `kubectl` for one cluster, and what it said.
 
-use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,11 +9,9 @@ use serde_json::Value;
 use crate::client::Output;
 use crate::tool;
 
-/// `kubectl` with a kubeconfig, started where the cluster's API server answers.
+/// `kubectl` with a kubeconfig.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
-    /// What stands before `kubectl` on the command line.
-    prefix: Vec<OsString>,
     kubeconfig: PathBuf,
 }
 
@@ -22,14 +19,7 @@ impl Kubectl {
     /// For the cluster of this kubeconfig.
     #[must_use]
     pub fn new(kubeconfig: &Path) -> Self {
-        Self { prefix: Vec::new(), kubeconfig: kubeconfig.to_owned() }
-    }
-
-    /// The same, started by another program, such as one that enters a network namespace first.
-    #[must_use]
-    pub fn by(mut self, prefix: &[&OsStr]) -> Self {
-        self.prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
-        self
+        Self { kubeconfig: kubeconfig.to_owned() }
     }
 
     /// Runs it to its end.
@@ -39,29 +29,17 @@ impl Kubectl {
 
     /// The same with this text as standard input.
     pub async fn run_with(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = self.command(arguments);
-        let (line, input) = (format!("kubectl {}", arguments.join(" ")), input.to_owned());
-        let run = move || {
-            let mut child =
-                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-            // What ends before it has read everything says why on standard error.
-            let _ = child.stdin.take().map(|mut pipe| pipe.write_all(input.as_bytes()));
-            child.wait_with_output()
-        };
-        let done = tokio::task::spawn_blocking(run).await.expect("kubectl is waited for");
-        let done = done.unwrap_or_else(|e| panic!("{line} does not start: {e}"));
-        let text =
-            [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        Output { command: line, success: done.status.success(), text }
+        finish(self.command(arguments), format!("kubectl {}", arguments.join(" ")), input).await
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         // A program that hangs must not hang the tests.
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", "300"]).args(&self.prefix).arg(program()).args(arguments);
+        command.args(["--kill-after=5", "300"]).arg(asset("kubectl")).args(arguments);
         // Beside the kubeconfig: what one cluster serves is nothing that the next one on this port has to.
         let cache = self.kubeconfig.with_extension("cache");
         command.env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", cache).env("PATH", tool::path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -102,15 +80,25 @@ impl Kubectl {
     }
 }
 
-/// `KUBEBUILDER_ASSETS` names a folder with one, else it is the one of `make tools`.
-fn program() -> PathBuf {
-    asset("kubectl")
-}
-
 /// A program of Kubernetes: of the folder `KUBEBUILDER_ASSETS`, or of `make tools`.
 pub(crate) fn asset(name: &str) -> PathBuf {
     match std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()) {
         Some(folder) => Path::new(&folder).join(name),
         None => tool::built(name),
     }
+}
+
+/// Runs a command whose three streams are pipes to its end, without blocking the test's own servers.
+pub(crate) async fn finish(mut command: Command, line: String, input: &str) -> Output {
+    let input = input.to_owned();
+    let run = move || {
+        let mut child = command.spawn()?;
+        // What ends before it has read everything says why on standard error.
+        let _ = child.stdin.take().map(|mut pipe| pipe.write_all(input.as_bytes()));
+        child.wait_with_output()
+    };
+    let done = tokio::task::spawn_blocking(run).await.expect("the command is waited for");
+    let done = done.unwrap_or_else(|e| panic!("{line} does not start: {e}"));
+    let text = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    Output { command: line, success: done.status.success(), text }
 }

@@ -12,6 +12,7 @@
 pub mod api_server;
 pub mod blob;
 pub mod client;
+pub mod cluster;
 pub mod documents;
 pub mod egress;
 pub mod hostile;
@@ -20,6 +21,7 @@ pub mod kubectl;
 pub mod process;
 pub mod proxy;
 pub mod pull;
+mod reaper;
 pub mod registry;
 pub mod repository;
 pub mod s3;
