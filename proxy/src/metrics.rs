@@ -179,6 +179,7 @@ pub struct Metrics {
     pub ratelimit_limit: Family<RateLimitLabels, Gauge>,
     pub ratelimit_remaining: Family<RateLimitLabels, Gauge>,
     pub ratelimit_window: Family<RateLimitLabels, Gauge>,
+    pub oldest_stale: Family<UpstreamLabels, Gauge>,
     pub fills_in_flight: Gauge,
     pub fill_waiters: Gauge,
     pub store_operations: Family<StoreLabels, Counter>,
@@ -210,6 +211,7 @@ impl Metrics {
             ratelimit_limit: Family::default(),
             ratelimit_remaining: Family::default(),
             ratelimit_window: Family::default(),
+            oldest_stale: Family::default(),
             fills_in_flight: Gauge::<i64, AtomicI64>::default(),
             fill_waiters: Gauge::default(),
             store_operations: Family::default(),
@@ -267,6 +269,11 @@ impl Metrics {
             "upstream_ratelimit_window_seconds",
             "Length of the window, as the upstream last said",
             window,
+        );
+        r.register(
+            "oldest_stale_seconds",
+            "The longest that a copy served in the last 15 minutes had not been checked",
+            self.oldest_stale.clone(),
         );
         r.register("fills_in_flight", "Downloads from upstream in progress", self.fills_in_flight.clone());
         r.register("fill_waiters", "Requests served from downloads in progress", self.fill_waiters.clone());

@@ -288,6 +288,14 @@ pub enum Refusal<'a> {
 }
 
 impl Config {
+    /// The upstreams that groups and registries refer to, each once.
+    #[must_use]
+    pub fn upstreams(&self) -> BTreeMap<&ObjectId, &Arc<Upstream>> {
+        let groups = self.groups.values().map(|group| &group.upstream);
+        let registries = self.registries.values().flat_map(|registry| &registry.upstreams);
+        groups.chain(registries).map(|upstream| (&upstream.id, upstream)).collect()
+    }
+
     /// The groups that a path belongs to: itself first, then its parents.
     pub fn lineage<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Arc<Group>> {
         let ends = path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
