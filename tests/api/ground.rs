@@ -2,7 +2,6 @@
 
 use harness::api_server::ApiServer;
 use harness::kubectl::Kubectl;
-use harness::tool;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::core::response::StatusCause;
@@ -23,11 +22,7 @@ impl Ground {
     /// None where there is no API server to start.
     pub(crate) async fn new() -> Option<Self> {
         static DEFINED: OnceCell<()> = OnceCell::const_new();
-        let own_cluster = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty());
-        if !own_cluster && tool::left_out(&["etcd"], false) {
-            return None;
-        }
-        let server = ApiServer::shared().await;
+        let server = ApiServer::shared().await?;
         DEFINED.get_or_init(|| define(server.kubectl())).await;
         let (namespace, client) = tokio::join!(server.namespace(), server.client());
         Some(Self { kubectl: server.kubectl(), namespace, client })

@@ -1,6 +1,8 @@
 # The network between control plane and nodes, and what this machine's own network must let through.
 
 bridge() {
+  # A pod that reaches a pod of its own node through a Service: the answer passes the bridge alone, and must be seen.
+  modprobe --quiet br_netfilter || true
   ip link add "$prefix-bridge" type bridge
   ip addr add "$gateway/24" dev "$prefix-bridge"
   ip link set "$prefix-bridge" up
@@ -36,6 +38,7 @@ network() { # NAME ADDRESS
   ip -n "$netns" route add default via "$gateway"
   # NodePorts answer at localhost too: kubelet's image names may say localhost:30500
   in_network "$1" sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=1
+  in_network "$1" sysctl -qw net.bridge.bridge-nf-call-iptables=1 2>/dev/null || true # it is so unless the machine says otherwise
 }
 
 node_address() { echo "198.19.0.$((10 + $1))"; }

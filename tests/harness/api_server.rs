@@ -1,7 +1,7 @@
 //! A real API server without nodes: etcd, kube-apiserver and kube-controller-manager on free ports of 127.0.0.1.
 //!
-//! With `KUBECONFIG` set it is the cluster that this names, and nothing is started. `KUBEBUILDER_ASSETS` may name a
-//! folder with `etcd`, `kube-apiserver`, `kube-controller-manager` and `kubectl`, in place of those of `make tools`.
+//! With `KUBECONFIG` set (one file) it is the cluster that this names, and nothing is started. `KUBEBUILDER_ASSETS` may
+//! name a folder with `etcd`, `kube-apiserver`, `kube-controller-manager` and `kubectl`, in place of those of `make tools`.
 
 use std::iter::once;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::kubectl::{Kubectl, asset};
+use crate::kubectl::{Kubectl, asset, set};
 use crate::process::Process;
 use crate::reaper::Reaper;
 use crate::tool;
@@ -22,30 +22,28 @@ use crate::tool;
 /// An API server, and its administrator's kubeconfig.
 pub struct ApiServer {
     kubeconfig: PathBuf,
-    // In the order in which they end.
     _reaper: Option<Reaper>,
     _processes: Vec<Process>,
     _folder: Option<TempDir>,
 }
 
 impl ApiServer {
-    /// The one that all tests of this binary share, each in a namespace of its own. It ends with the binary.
-    pub async fn shared() -> &'static Self {
+    /// The one that all tests of this binary share, each in a namespace of its own. It ends with the binary. None
+    /// where none can be started; says so.
+    pub async fn shared() -> Option<&'static Self> {
         static SHARED: OnceCell<ApiServer> = OnceCell::const_new();
-        SHARED.get_or_init(Self::start).await
-    }
-
-    /// One that ends when it is dropped, for tests that do it harm; with `KUBECONFIG`, the user's.
-    pub async fn start() -> Self {
-        match std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
-            Some(path) => {
-                Self { kubeconfig: path.into(), _reaper: None, _processes: Vec::new(), _folder: None }
-            }
-            None => Self::launch().await,
+        if let Some(path) = set("KUBECONFIG") {
+            let own =
+                async || Self { kubeconfig: path, _reaper: None, _processes: Vec::new(), _folder: None };
+            return Some(SHARED.get_or_init(own).await);
         }
+        if set("KUBEBUILDER_ASSETS").is_none() && tool::left_out(&["etcd"], false) {
+            return None;
+        }
+        Some(SHARED.get_or_init(Self::start).await)
     }
 
-    async fn launch() -> Self {
+    async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = tool::free_port();
         Certificates::generate().write(folder.path(), port);
@@ -93,11 +91,9 @@ impl ApiServer {
 
 async fn etcd(folder: &Path) -> (Process, String) {
     let [clients, peers] = [(); 2].map(|()| format!("http://127.0.0.1:{}", tool::free_port()));
-    let program = match std::env::var_os("KUBEBUILDER_ASSETS") {
-        Some(_) => asset("etcd"),
-        None => tool::installed("etcd").expect("etcd is not installed: as root, make tools installs it"),
-    };
-    let mut command = Command::new(program);
+    let assets = set("KUBEBUILDER_ASSETS").map(|folder| folder.join("etcd"));
+    let program = assets.or_else(|| tool::installed("etcd"));
+    let mut command = Command::new(program.expect("etcd is not installed: as root, make tools installs it"));
     command.arg("--data-dir").arg(folder.join("etcd")).args(["--unsafe-no-fsync", "--log-level=warn"]);
     command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
     command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use tokio::sync::OnceCell;
 
 use crate::client::Output;
-use crate::kubectl::Kubectl;
+use crate::kubectl::{Kubectl, finish, set};
 use crate::reaper::Reaper;
 use crate::repository::Repository;
 use crate::tool;
@@ -51,7 +51,7 @@ impl Cluster {
     /// With what the script printed, if it does not start: also where another one is up already.
     pub async fn shared() -> Option<&'static Self> {
         static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-        if let Some(path) = user_config() {
+        if let Some(path) = set("KUBECONFIG") {
             let own = async || Self { kubeconfig: path, reaper: None };
             return Some(SHARED.get_or_init(own).await);
         }
@@ -172,10 +172,6 @@ impl Cluster {
     }
 }
 
-fn user_config() -> Option<PathBuf> {
-    std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/cluster")
 }
@@ -185,5 +181,5 @@ async fn run(words: &[OsString], input: &str) -> Output {
     let mut command = Command::new(script());
     command.args(words).env("PATH", tool::path()).env_remove("KUBECONFIG");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    crate::kubectl::finish(command, format!("cluster {words:?}"), input).await
+    finish(command, format!("cluster {words:?}"), input).await
 }

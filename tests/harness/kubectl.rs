@@ -36,9 +36,11 @@ impl Kubectl {
         // A program that hangs must not hang the tests.
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", "300"]).arg(asset("kubectl")).args(arguments);
-        // Beside the kubeconfig: what one cluster serves is nothing that the next one on this port has to.
-        let cache = self.kubeconfig.with_extension("cache");
-        command.env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", cache).env("PATH", tool::path());
+        command.env("KUBECONFIG", &self.kubeconfig).env("PATH", tool::path());
+        if set("KUBECONFIG").is_none() {
+            // Not at home: what one cluster serves is nothing that the next one on this port has to.
+            command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -82,10 +84,12 @@ impl Kubectl {
 
 /// A program of Kubernetes: of the folder `KUBEBUILDER_ASSETS`, or of `make tools`.
 pub(crate) fn asset(name: &str) -> PathBuf {
-    match std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()) {
-        Some(folder) => Path::new(&folder).join(name),
-        None => tool::built(name),
-    }
+    set("KUBEBUILDER_ASSETS").map_or_else(|| tool::built(name), |folder| folder.join(name))
+}
+
+/// The path in a variable of the environment that is set and not empty.
+pub(crate) fn set(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Runs a command whose three streams are pipes to its end, without blocking the test's own servers.

@@ -3,23 +3,18 @@
 use std::ffi::OsStr;
 use std::process::{Child, Command, Stdio};
 
-/// A shell script that runs when this process has ended, however it ended. Dropped before, it does not run.
-pub(crate) struct Reaper(Child);
+/// A shell script that runs when this is dropped, or when this process has ended, however it ended.
+pub(crate) struct Reaper {
+    /// Holds the pipe to the script's standard input, which ends with this process.
+    _script: Child,
+}
 
 impl Reaper {
     /// `script` gets `arguments` as `$1` and on.
     pub(crate) fn new<A: AsRef<OsStr>>(script: &str, arguments: impl IntoIterator<Item = A>) -> Self {
         let mut command = Command::new("sh");
-        // Standard input ends with this process.
         command.args(["-c", &format!("read -r _; {script}"), "sh"]).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("sh starts"))
-    }
-}
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        Self { _script: command.spawn().expect("sh starts") }
     }
 }
