@@ -9,4 +9,10 @@
     reason = "a test ends where its ground is missing"
 )]
 
+mod continuity;
+mod faults;
 mod ground;
+mod installation;
+mod kubelet;
+mod lifecycle;
+mod load;

@@ -158,6 +158,31 @@ impl Cluster {
         Repository::new("http://198.19.0.11:30501", repository, None)
     }
 
+    /// Puts busybox into the upstream registry again: what it holds goes with its pod.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn refill_upstream(&self) {
+        run(&["upstream".into()], "").await.succeeds();
+    }
+
+    /// Packs a static program into an image `localhost/NAME:1` and imports it into every node.
+    ///
+    /// # Panics
+    /// If it cannot be packed.
+    pub async fn program(&self, name: &str, program: &Path) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().join("root");
+        std::fs::create_dir(&root).expect("a folder");
+        std::fs::copy(program, root.join(name)).expect("the program");
+        let archive = folder.path().join("image.tar");
+        let words = ["pack", &format!("localhost/{name}:1")].map(OsString::from);
+        let entry = format!("/{name}").into();
+        let words = [words.as_slice(), &[archive.clone().into(), root.into(), entry]].concat();
+        run(&words, "").await.succeeds();
+        self.load(&archive).await;
+    }
+
     /// An S3 server as a pod, `http://s3.store.svc:7070`, with the bucket `blobs`; see `tests/cluster/s3.yaml`.
     ///
     /// # Panics

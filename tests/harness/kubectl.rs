@@ -32,6 +32,15 @@ impl Kubectl {
         finish(self.command(arguments), format!("kubectl {}", arguments.join(" ")), input).await
     }
 
+    /// Runs another program for the same cluster, such as helm, to its end.
+    pub async fn program(&self, program: &Path, arguments: &[&str]) -> Output {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "300"]).arg(program).args(arguments);
+        command.env("KUBECONFIG", &self.kubeconfig).env("PATH", tool::path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        finish(command, format!("{} {}", program.display(), arguments.join(" ")), "").await
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         // A program that hangs must not hang the tests.
         let mut command = Command::new("timeout");

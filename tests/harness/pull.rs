@@ -64,6 +64,12 @@ impl Client {
         Self { credentials: None, tokens: Arc::default(), ..self.clone() }
     }
 
+    /// The same client with connections and tokens of its own.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self { http: Self::new(self.base.clone()).http, tokens: Arc::default(), ..self.clone() }
+    }
+
     /// The same client below a group's prefix.
     #[must_use]
     pub fn group(&self, path: &str) -> Self {

@@ -90,6 +90,16 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// The folder in which cargo builds.
+///
+/// # Panics
+/// If the test is not in one.
+#[must_use]
+pub fn target() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    test.ancestors().nth(3).expect("target/<profile>/deps/<test>").to_owned()
+}
+
 /// The built `name` of this workspace, beside the running test: `target/<profile>/name`.
 ///
 /// # Panics

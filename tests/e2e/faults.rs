@@ -1,0 +1,116 @@
+//! What breaks, and what goes on.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use harness::blob::Blob;
+
+use crate::installation::{Installation, within};
+use crate::load::Load;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transfers_that_a_killed_pod_breaks_succeed_at_their_first_retry() {
+    let Some(installation) = Installation::alone().await else { return };
+    let instance = installation.instance("killed", 30511, 3).await;
+    let blob = Blob::random(48 << 20);
+    installation.cluster.upstream("library/big").await.push_blob(&blob).await;
+    // In every replica's reach before the kill.
+    instance.ci(1).blob("big", &blob.digest).await.bytes();
+    let readers = (0..9).map(|number| {
+        let (client, digest) = (instance.ci(1 + number % 2).fresh().slow(4 << 20), blob.digest.clone());
+        tokio::spawn(async move { client.blob("big", digest).await })
+    });
+    let readers = readers.collect::<Vec<_>>();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (victim, _) = instance.pods().await.swap_remove(0);
+    let kill = ["delete", "pod", "-n", &instance.name, &victim, "--force", "--grace-period=0"];
+    instance.kubectl().run(&kill).await.succeeds();
+    let answers = join_all(readers).await.into_iter().map(|answer| answer.unwrap()).collect::<Vec<_>>();
+    let broken = answers.iter().filter(|answer| answer.broken || answer.status != 200).count();
+    eprintln!("{broken} of {} transfers broken by the kill", answers.len());
+    for answer in answers.iter().filter(|answer| !answer.broken && answer.status == 200) {
+        assert_eq!(answer.body, blob.bytes);
+    }
+    let retries = join_all((0..broken).map(|number| {
+        let client = instance.ci(1 + u8::try_from(number % 2).unwrap()).fresh();
+        let digest = blob.digest.clone();
+        async move { client.blob("big", digest).await }
+    }));
+    for answer in retries.await {
+        assert_eq!(*answer.bytes(), blob.bytes);
+    }
+    instance.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulls_go_on_while_the_store_is_away() {
+    let Some(installation) = Installation::alone().await else { return };
+    let instance = installation.instance("storeless", 30512, 2).await;
+    let load = Load::begin(&instance);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let kubectl = instance.kubectl();
+    kubectl.run(&["scale", "-n", "store", "deployment/s3", "--replicas=0"]).await.succeeds();
+    let at = Instant::now();
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let (pulls, p99) = load.since(at).await;
+    let failures = load.end().await;
+    kubectl.run(&["scale", "-n", "store", "deployment/s3", "--replicas=1"]).await.succeeds();
+    installation.rolled_out("store", "s3").await;
+    eprintln!("S3 away: {pulls} pulls, {} failed, p99 {p99:?}", failures.len());
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(pulls > 20, "{pulls} pulls only");
+    instance.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_document_is_in_every_pod_within_two_seconds() {
+    let Some(installation) = Installation::alone().await else { return };
+    let instance = installation.instance("documents", 30513, 3).await;
+    let pods = instance.pods().await;
+    assert_eq!(pods.len(), 3);
+    let hash = async |address: &str| {
+        let status = instance.admin(address, "/status").await;
+        serde_json::from_str::<serde_json::Value>(&status).unwrap()["configHash"].clone()
+    };
+    let mut times = Vec::new();
+    for seconds in [61, 62, 63] {
+        let before = hash(&pods[0].1).await;
+        let patch = format!(r#"{{"spec":{{"recheckAfterSeconds":{seconds}}}}}"#);
+        instance.patch("dependencyproxygroup/team", &patch).await;
+        let at = Instant::now();
+        for (_, address) in &pods {
+            within(Duration::from_secs(10), "the pod has it", async || hash(address).await != before).await;
+        }
+        times.push(at.elapsed());
+    }
+    times.sort();
+    eprintln!("a changed document in all of 3 pods: {times:?} (asked 2 s)");
+    assert!(times[1] <= Duration::from_secs(2), "{times:?}");
+    let after = instance.pods().await;
+    assert_eq!(pods.len(), after.len(), "no pod was replaced");
+    assert!(pods.iter().all(|pod| after.contains(pod)));
+    instance.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_member_is_refused_within_five_seconds() {
+    let Some(installation) = Installation::alone().await else { return };
+    let instance = installation.instance("revoked", 30514, 2).await;
+    let alice = [1, 2].map(|node| instance.client(node, "alice", "change-me"));
+    for client in &alice {
+        assert_eq!(client.manifest("app", "1").await.status, 200);
+    }
+    instance.patch("dependencyproxygroup/team", r#"{"spec":{"members":[]}}"#).await;
+    let at = Instant::now();
+    for client in &alice {
+        let refused = async || client.fresh().manifest("app", "1").await.status == 403;
+        within(Duration::from_secs(5), "alice is refused", refused).await;
+    }
+    eprintln!("a revoked member refused after {:?} (asked 5 s)", at.elapsed());
+    // And her token of before as well.
+    for client in &alice {
+        assert_eq!(client.manifest("app", "1").await.status, 403);
+    }
+    assert_eq!(instance.ci(1).manifest("app", "1").await.status, 200);
+    instance.end().await;
+}

@@ -1,0 +1,138 @@
+//! Images that kubelets and jobs pull through the proxy, with credentials that nobody typed.
+
+use harness::tool;
+
+use crate::installation::{Installation, Instance};
+
+/// A namespace that pulls: its binding, and an allowed consumer of the group.
+async fn consumer(installation: &Installation, instance: &Instance<'_>, name: &str) {
+    let group = &instance.name;
+    instance
+        .patch(
+            "dependencyproxygroup/team",
+            r#"{"spec":{"allowedConsumers":{"from":"Selector","selector":{"matchLabels":{"pulls":"yes"}}}}}"#,
+        )
+        .await;
+    installation
+        .kubectl
+        .apply(&format!(
+            r#"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {name}, labels: {{pulls: "yes"}}}}
+---
+apiVersion: dependencyproxy.dev/v1alpha1
+kind: PullBinding
+metadata: {{name: team, namespace: {name}}}
+spec:
+  groupRef: {{name: team, namespace: {group}}}
+  pullSecretName: pull
+  serviceAccounts: [default]
+  ciVariables: {{configMapName: variables, secretName: credentials}}
+"#
+        ))
+        .await;
+    installation.kubectl.wait(name, "pullbinding/team", "condition=Ready").await;
+}
+
+/// Nodes speak plain http to this registry.
+async fn allow_http(installation: &Installation, registry: &str) {
+    let toml = format!(
+        "server = \"http://{registry}\"\n[host.\"http://{registry}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+    );
+    installation.cluster.hosts(registry, &toml).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubelets_pull_through_the_proxy_with_the_bindings_secret() {
+    let Some(installation) = Installation::alone().await else { return };
+    let instance = installation.instance("kubelets", 30515, 2).await;
+    let registry = "198.19.0.11:30515";
+    allow_http(&installation, registry).await;
+    consumer(&installation, &instance, "kubelets-ci").await;
+    let kubectl = &installation.kubectl;
+    for node in ["node1", "node2"] {
+        kubectl
+            .apply(&format!(
+                r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {node}, namespace: kubelets-ci}}
+spec:
+  nodeName: {node}
+  restartPolicy: Never
+  containers:
+  - {{name: app, image: "{registry}/kubelets/dependency_proxy/containers/busybox", imagePullPolicy: Always, command: ["true"]}}
+"#
+            ))
+            .await;
+        kubectl.wait("kubelets-ci", &format!("pod/{node}"), "jsonpath={.status.phase}=Succeeded").await;
+    }
+    let (mut misses, mut hits) = (0, 0);
+    for (_, address) in instance.pods().await {
+        let metrics = instance.admin(&address, "/metrics").await;
+        let count = |result: &str| {
+            let label = format!("result=\"{result}\"");
+            let lines = metrics.lines().filter(|line| {
+                line.starts_with("dependency_proxy_requests_total{")
+                    && line.contains(r#"kind="blob""#)
+                    && line.contains(&label)
+            });
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+        };
+        misses += count("miss");
+        hits += count("hit");
+    }
+    eprintln!("two nodes pulled an image of two blobs through two replicas: {misses} misses, {hits} hits");
+    assert!(misses >= 1 && misses <= 4, "once per replica and blob at most: {misses}");
+    kubectl.run(&["delete", "namespace", "kubelets-ci", "--wait=false"]).await.succeeds();
+    instance.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_reads_the_ci_variables_and_pulls_from_inside() {
+    let Some(installation) = Installation::alone().await else { return };
+    let instance = installation.instance("jobs", 30516, 1).await;
+    consumer(&installation, &instance, "jobs-ci").await;
+    installation.cluster.program("crane", &tool::built("crane")).await;
+    let kubectl = &installation.kubectl;
+    kubectl
+        .apply(
+            r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: job, namespace: jobs-ci}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: crane
+    image: localhost/crane:1
+    imagePullPolicy: Never
+    args: [manifest, --insecure, $(CI_DEPENDENCY_PROXY_GROUP_IMAGE_PREFIX)/busybox:latest]
+    envFrom: [{configMapRef: {name: variables}}, {secretRef: {name: credentials}}]
+    env: [{name: DOCKER_CONFIG, value: /docker}]
+    volumeMounts: [{name: docker, mountPath: /docker}]
+  volumes: [{name: docker, secret: {secretName: pull, items: [{key: .dockerconfigjson, path: config.json}]}}]
+"#,
+        )
+        .await;
+    kubectl.wait("jobs-ci", "pod/job", "jsonpath={.status.phase}=Succeeded").await;
+    let said = kubectl.run(&["logs", "-n", "jobs-ci", "job"]).await.succeeds().text;
+    assert!(said.contains("\"layers\""), "{said}");
+    let variables = kubectl.json(&["get", "configmap", "-n", "jobs-ci", "variables"]).await;
+    assert_eq!(variables["data"]["CI_DEPENDENCY_PROXY_SERVER"], "198.19.0.11:30516");
+
+    // What the owner withdraws is taken away.
+    instance
+        .patch(
+            "dependencyproxygroup/team",
+            r#"{"spec":{"allowedConsumers":{"from":"Same","selector":null}}}"#,
+        )
+        .await;
+    kubectl.wait("jobs-ci", "secret/pull", "delete").await;
+    kubectl.wait("jobs-ci", "configmap/variables", "delete").await;
+    let account = kubectl.json(&["get", "serviceaccount", "-n", "jobs-ci", "default"]).await;
+    assert!(!account.to_string().contains("\"pull\""), "{account}");
+    kubectl.run(&["delete", "namespace", "jobs-ci", "--wait=false"]).await.succeeds();
+    instance.end().await;
+}
