@@ -49,12 +49,37 @@ impl Object {
         serde_json::from_value(self.value["metadata"]["labels"].clone()).unwrap_or_default()
     }
 
+    fn shares_owner<K: Resource>(&self, live: &PartialObjectMeta<K>) -> bool {
+        let owner = self.value["metadata"]["ownerReferences"][0]["uid"].as_str();
+        let owners = live.metadata.owner_references.iter().flatten();
+        owners.map(|reference| Some(reference.uid.as_str())).any(|uid| uid == owner)
+    }
+
+    /// Says that somebody else has the name.
+    #[must_use]
+    pub fn taken(&self) -> String {
+        let kind = &self.resource.kind;
+        format!(
+            "{kind} {} is there already and belongs to somebody else; remove it, or choose another name",
+            self.name
+        )
+    }
+
     fn key(&self) -> Key {
         (self.resource.kind.clone(), self.namespace.clone(), self.name.clone())
     }
 }
 
 type Key = (String, String, String);
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Unchanged,
+    Written,
+    /// There is one of that name that belongs to somebody else.
+    Taken,
+}
 
 /// Applies objects. What was applied and has not changed since is not written again.
 pub struct Applier {
@@ -75,27 +100,30 @@ impl Applier {
         Self { client, applied: Mutex::default() }
     }
 
-    /// Makes an object be as it shall. Returns whether anything was written.
+    /// Makes an object be as it shall. One that is there and belongs to somebody else is not touched.
     ///
     /// # Errors
     /// When the API server refuses.
-    pub async fn apply(&self, object: &Object) -> Result<bool, kube::Error> {
+    pub async fn apply(&self, object: &Object) -> Result<Outcome, kube::Error> {
         let api =
             Api::<DynamicObject>::namespaced_with(self.client.clone(), &object.namespace, &object.resource);
         let digest = fingerprint(&[object.value.to_string().as_bytes()]);
         let live = api.get_metadata_opt(&object.name).await?;
+        if live.as_ref().is_some_and(|live| !object.shares_owner(live)) {
+            return Ok(Outcome::Taken);
+        }
         let known = self.applied.lock().get(&object.key()).cloned();
         if let (Some(live), Some(known)) = (&live, known)
             && known == (Applied { digest: digest.clone(), version: version(live) })
             && object.labels().iter().all(|(name, value)| live.labels().get(name) == Some(value))
         {
-            return Ok(false);
+            return Ok(Outcome::Unchanged);
         }
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let result = api.patch_metadata(&object.name, &parameters, &Patch::Apply(&object.value)).await?;
         let applied = Applied { digest, version: version(&result) };
         self.applied.lock().insert(object.key(), applied);
-        Ok(true)
+        Ok(Outcome::Written)
     }
 
     /// Deletes the objects of a kind with these labels that are not among `wanted`.

@@ -17,7 +17,7 @@ pub struct Metrics {
     pub push_duration: Histogram,
     pub leader: Gauge,
     pub objects: Family<Objects, Gauge>,
-    pub rendered_bytes: Family<Instance, Gauge>,
+    pub rendered_bytes: Family<Proxy, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,10 +38,10 @@ pub struct Objects {
     pub ready: &'static str,
 }
 
-/// `namespace/name` of a DependencyProxy.
+/// `namespace/name` of a DependencyProxy. Not `instance`: Prometheus has that for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Instance {
-    pub instance: String,
+pub struct Proxy {
+    pub proxy: String,
 }
 
 /// Makes histograms from a millisecond to half a minute.

@@ -53,7 +53,7 @@ fn accepted(conditions: &mut Conditions, verdict: &Verdict) {
         None => conditions.set("Accepted", State::True, "Accepted", ""),
         Some(problem) => {
             let message = crate::instance::sentences(&verdict.problems);
-            conditions.set("Accepted", State::False, &format!("{:?}", problem.reason), message);
+            conditions.set("Accepted", State::False, &problem.reason.to_string(), message);
         }
     }
 }

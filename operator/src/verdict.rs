@@ -40,12 +40,7 @@ fn judged(conditions: &mut Conditions, kind: &str, problems: &[Problem], well: &
     match problems.first() {
         None => conditions.set(kind, State::True, well, ""),
         Some(first) => {
-            conditions.set(
-                kind,
-                State::False,
-                &format!("{:?}", first.reason),
-                crate::instance::sentences(problems),
-            );
+            conditions.set(kind, State::False, first.reason.as_str(), crate::instance::sentences(problems));
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum Command {
     Explain(Explain),
     /// Print each upstream's pull limit and what remains, without spending a pull.
     Quota(Documents),
+    /// Ask whether a registry answers at a URL; exit 0 if it does.
+    Probe(Probe),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +53,13 @@ pub struct Serve {
     /// Where clients reach it.
     #[arg(long, env = "DEPENDENCY_PROXY_LISTEN", default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,
+    /// PEM file of the certificate of the port for clients, with its chain; read again when it changes. Without it:
+    /// plain http.
+    #[arg(long, env = "DEPENDENCY_PROXY_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    #[arg(long, env = "DEPENDENCY_PROXY_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
     /// Where metrics, probes and status are.
     #[arg(long, env = "DEPENDENCY_PROXY_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
     pub admin_listen: SocketAddr,
@@ -66,6 +75,12 @@ pub struct Serve {
     /// Seconds during which connections are still accepted after SIGTERM.
     #[arg(long, env = "DEPENDENCY_PROXY_LINGER_SECONDS", default_value_t = 10)]
     pub linger_seconds: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// Such as http://127.0.0.1:5000.
+    pub url: String,
 }
 
 #[derive(Debug, Args)]

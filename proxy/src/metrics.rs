@@ -179,6 +179,7 @@ pub struct Metrics {
     pub ratelimit_limit: Family<RateLimitLabels, Gauge>,
     pub ratelimit_remaining: Family<RateLimitLabels, Gauge>,
     pub ratelimit_window: Family<RateLimitLabels, Gauge>,
+    pub oldest_stale: Family<UpstreamLabels, Gauge>,
     pub fills_in_flight: Gauge,
     pub fill_waiters: Gauge,
     pub store_operations: Family<StoreLabels, Counter>,
@@ -190,6 +191,8 @@ pub struct Metrics {
     pub config_problems: Gauge,
     pub config_info: Family<HashLabels, Gauge>,
     pub tokens_issued: Family<TokenLabels, Counter>,
+    pub tls_certificate_expiry: Gauge,
+    pub tls_reload_success: Gauge,
 }
 
 impl Metrics {
@@ -208,6 +211,7 @@ impl Metrics {
             ratelimit_limit: Family::default(),
             ratelimit_remaining: Family::default(),
             ratelimit_window: Family::default(),
+            oldest_stale: Family::default(),
             fills_in_flight: Gauge::<i64, AtomicI64>::default(),
             fill_waiters: Gauge::default(),
             store_operations: Family::default(),
@@ -219,6 +223,8 @@ impl Metrics {
             config_problems: Gauge::default(),
             config_info: Family::default(),
             tokens_issued: Family::default(),
+            tls_certificate_expiry: Gauge::default(),
+            tls_reload_success: Gauge::default(),
         };
         metrics.register(registry.sub_registry_with_prefix("dependency_proxy"));
         metrics
@@ -264,6 +270,11 @@ impl Metrics {
             "Length of the window, as the upstream last said",
             window,
         );
+        r.register(
+            "oldest_stale_seconds",
+            "The longest that a copy served in the last 15 minutes had not been checked",
+            self.oldest_stale.clone(),
+        );
         r.register("fills_in_flight", "Downloads from upstream in progress", self.fills_in_flight.clone());
         r.register("fill_waiters", "Requests served from downloads in progress", self.fill_waiters.clone());
         r.register("store_operations", "Operations on the store", self.store_operations.clone());
@@ -288,6 +299,22 @@ impl Metrics {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         r.register("build_info", "The version that runs", build);
+    }
+
+    /// Registers what a proxy with a certificate has besides.
+    pub fn register_tls(&self, registry: &mut Registry) {
+        let r = registry.sub_registry_with_prefix("dependency_proxy");
+        r.register(
+            "tls_certificate_expiry_timestamp_seconds",
+            "When the certificate of the port for clients ends, in seconds of Unix time",
+            self.tls_certificate_expiry.clone(),
+        );
+        let success = self.tls_reload_success.clone();
+        r.register(
+            "tls_reload_success",
+            "0 if the certificate's files hold a pair that cannot be used",
+            success,
+        );
     }
 
     /// Counts one operation on the store.

@@ -21,7 +21,8 @@ use crate::auth::{Auth, Credentials, OwnKey, Signer};
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::documents::{Settled, read, settle, standalone};
-use crate::http::{Api, Live, handle, serve};
+use crate::http::tls::{Files, Tls};
+use crate::http::{Api, Live, handle, serve, tls};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::telemetry::LogLevel;
@@ -35,6 +36,8 @@ pub struct Settings {
     /// The DependencyProxy to serve, where the documents have several.
     pub instance: Option<ObjectId>,
     pub listen: SocketAddr,
+    /// Certificate and key of that port; none: plain http.
+    pub tls: Option<Files>,
     pub admin_listen: SocketAddr,
     pub data_dir: PathBuf,
     pub clock: Clock,
@@ -49,6 +52,7 @@ impl Default for Settings {
             documents: Vec::new(),
             instance: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 5000)),
+            tls: None,
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
             data_dir: PathBuf::from("data"),
             clock: Clock::system(),
@@ -67,6 +71,8 @@ pub enum StartError {
     DataDirInUse(PathBuf),
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    #[error("--tls-certificate and --tls-key: {0}")]
+    Tls(#[from] tls::Error),
     #[error("no document can be served:\n{}", .0.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n"))]
     Documents(Vec<Problem>),
     #[error("{0}")]
@@ -79,6 +85,7 @@ pub struct Running {
     admin_address: SocketAddr,
     config: Arc<Config>,
     token: Option<String>,
+    tls: bool,
     admin: Arc<Admin>,
     linger: Duration,
     live: watch::Receiver<Live>,
@@ -121,6 +128,9 @@ impl Running {
         let cache =
             Cache::new(store, Upstreams::new(metrics.clone(), clock.clone()), metrics.clone(), clock.clone());
 
+        let tls = settings.tls.clone();
+        let tls = tls.map(|files| Tls::load(files, metrics.clone(), &mut registry)).transpose()?;
+        let (tls, pair) = tls.map(|(tls, pair)| (Arc::new(tls), pair)).unzip();
         let (listener, address) = bind(settings.listen).await?;
         let (admin_listener, admin_address) = bind(settings.admin_listen).await?;
 
@@ -162,20 +172,34 @@ impl Running {
         });
 
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        let api = Arc::new(Api { live: live.clone(), cache: cache.clone(), metrics, clock, listen: address });
-        let serving =
-            tokio::spawn(serve::serve(listener, stop.clone(), abort.clone(), move |peer, request| {
-                handle(api.clone(), peer, request)
-            }));
+        let api = Api {
+            live: live.clone(),
+            cache: cache.clone(),
+            metrics,
+            clock,
+            listen: address,
+            tls: tls.is_some(),
+        };
+        let api = Arc::new(api);
+        let serving = tokio::spawn(serve::serve(
+            listener,
+            tls.clone(),
+            stop.clone(),
+            abort.clone(),
+            move |peer, request| handle(api.clone(), peer, request),
+        ));
         let second = admin::router(admin.clone());
         let second = tokio::spawn(async move {
             axum::serve(admin_listener, second).await.ok();
         });
+        let mut background = vec![reloading, second];
+        background.extend(tls.clone().zip(pair).map(|(tls, pair)| tokio::spawn(tls.watch(pair))));
         Ok(Self {
             address,
             admin_address,
             config,
             token,
+            tls: tls.is_some(),
             admin,
             linger: settings.linger,
             live,
@@ -183,7 +207,7 @@ impl Running {
             stop,
             abort,
             serving,
-            background: vec![reloading, second],
+            background,
             _lock: lock,
         })
     }
@@ -192,6 +216,12 @@ impl Running {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// `https` where that port has a certificate.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
     }
 
     /// Where metrics and status are.
@@ -277,9 +307,28 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let unusable = |error| StartError::Listen(address, error);
-    let listener = TcpListener::bind(address).await.map_err(unusable)?;
+    let bound = TcpListener::bind(address).await;
+    let listener = match (bound, without_ipv6(address)) {
+        (Err(error), Some(other)) if is_unsupported(&error) => {
+            tracing::warn!(%address, instead = %other, "this host has no IPv6");
+            TcpListener::bind(other).await.map_err(unusable)?
+        }
+        (bound, _) => bound.map_err(unusable)?,
+    };
     let bound = listener.local_addr().map_err(unusable)?;
     Ok((listener, bound))
+}
+
+/// What `[::]` means on a host without IPv6.
+fn without_ipv6(address: SocketAddr) -> Option<SocketAddr> {
+    let any = address.is_ipv6() && address.ip().is_unspecified();
+    any.then(|| SocketAddr::from(([0, 0, 0, 0], address.port())))
+}
+
+/// Whether the address's family is not there.
+fn is_unsupported(error: &std::io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
 }
 
 /// Where blobs are kept, in a word for people.

@@ -49,7 +49,7 @@ async fn it_names_group_upstream_role_and_rule() {
     assert_eq!(upstream.requests().len(), 0, "it asks nobody");
     let (code, text) = explain(&documents, IMAGE, &["--as", "ci"]);
     assert_eq!(code, Some(0), "{text}");
-    says(&text, "role", "ci is a deploy token of the group or a parent");
+    says(&text, "role", "ci is a deploy token or binding of the group or a parent");
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn it_says_why_a_pull_is_refused() {
     let group = |image: &str| format!("team-a/dependency_proxy/containers/{image}");
 
     refused(&good(), IMAGE, "bob", "bob: no such group, or no role in it");
-    refused(&good(), IMAGE, "nobody", "There is no user and no deploy token \"nobody\".");
+    refused(&good(), IMAGE, "nobody", "There is no user, deploy token or binding \"nobody\".");
     refused(&good(), "team-x/dependency_proxy/containers/a:1", "alice", "no such group");
     refused(&good(), "virtual_registries/container/dp.none/a:1", "alice", "no such group");
     refused(&good(), "library/alpine", "alice", "Names are <group>/dependency_proxy/containers/<image>");

@@ -23,5 +23,6 @@ mod s3_outage;
 mod secrets;
 mod standalone;
 mod stop;
+mod tls;
 
 const MIB: usize = 1024 * 1024;

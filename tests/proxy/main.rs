@@ -4,6 +4,7 @@
 
 mod auth;
 mod bad_input;
+mod bindings;
 mod chaos;
 mod corrupt;
 mod documents;

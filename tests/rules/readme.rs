@@ -35,7 +35,7 @@ async fn the_metrics_are_those_that_are_registered() {
     let builder = Proxy::builder().upstream("upstream", &upstream).group("team-a");
     let proxy = builder.edit(|d| d.credentials("upstream", "robot", "pw")).start().await;
     proxy.client().pull("library/a", "1").await;
-    let metrics = proxy.admin("/metrics").await;
+    let metrics = proxy.admin("/metrics").await + &with_tls().await;
     let typed =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE dependency_proxy_")?.split_once(' '));
     let registered =
@@ -45,6 +45,18 @@ async fn the_metrics_are_those_that_are_registered() {
     let table = rows(&section("## Metrics"));
     let named = table.iter().map(|(name, _)| name.split('{').next().unwrap_or_default().to_owned());
     assert_eq!(named.collect::<BTreeSet<_>>(), registered);
+}
+
+/// The metrics of a proxy with a certificate: it has some more.
+async fn with_tls() -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = harness::hostile::Ca::generate().issue();
+    let (certificate_file, key_file) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    std::fs::write(&certificate_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let proxy = harness::proxy::ProxyProcess::new();
+    let proxy = proxy.arg("--tls-certificate").arg(&certificate_file).arg("--tls-key").arg(&key_file);
+    proxy.start().await.metrics().await
 }
 
 #[test]
@@ -91,12 +103,15 @@ fn every_field_of_every_kind_has_its_row_with_default_and_limits() {
     }
 }
 
-/// Every field below a schema that is written by a person: references and label selectors count as one.
+/// Every field below a schema that is written by a person: references, label selectors and Kubernetes' own types count
+/// as one.
 fn collect(prefix: &str, schema: &Value, fields: &mut Vec<(String, Value)>) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         let inner = if field["type"] == "array" { &field["items"] } else { field };
-        let is_reference = name.ends_with("Ref") || inner["properties"]["matchLabels"].is_object();
+        let of_kubernetes = ["resources", "tolerations"].contains(&name.as_str());
+        let is_reference =
+            of_kubernetes || name.ends_with("Ref") || inner["properties"]["matchLabels"].is_object();
         let has_fields = inner["properties"].as_object().is_some_and(|fields| !fields.is_empty());
         if has_fields && !is_reference {
             let list = if field["type"] == "array" { "[]" } else { "" };

@@ -20,6 +20,7 @@ use kube::runtime::finalizer::{Event, finalizer};
 use kube::{Api, Resource, ResourceExt};
 use url::Url;
 
+use crate::apply::Outcome;
 use crate::condition::State;
 use crate::context::{Context, Error};
 use crate::verdict::{self, conditions};
@@ -134,9 +135,8 @@ async fn hand_out(
         return Ok(LATER);
     }
     for object in &objects {
-        match taken_by_another(binding, object, context).await? {
-            Some(trouble) => state.trouble = Some(trouble),
-            None => drop(context.applier.apply(object).await?),
+        if context.applier.apply(object).await? == Outcome::Taken {
+            state.trouble = Some(("NameConflict", object.taken()));
         }
     }
     let missing = grant_accounts(&id, &before_it.granted, &wanted.granted, context).await?;
@@ -155,7 +155,8 @@ async fn hand_out(
         state.trouble = Some(("ServiceAccountNotFound", message));
         return Ok(LATER);
     }
-    Ok(if next == before && state.is_handed_out { next.rest(now, times) } else { SOON })
+    // What waits for pods is called again when they have it.
+    Ok(if state.is_handed_out { next.rest(now, times) } else { LATER })
 }
 
 /// What was done outside of the credentials' Secret; noted on it, so that it can be undone.
@@ -196,11 +197,8 @@ async fn keep(
     context: &Context,
 ) -> Result<Option<(&'static str, String)>, Error> {
     let object = build::kept(binding, credentials.data(), marks.annotations());
-    let trouble = taken_by_another(binding, &object, context).await?;
-    if trouble.is_none() {
-        context.applier.apply(&object).await?;
-    }
-    Ok(trouble)
+    let outcome = context.applier.apply(&object).await?;
+    Ok((outcome == Outcome::Taken).then(|| ("NameConflict", object.taken())))
 }
 
 fn wanted_accounts(binding: &PullBinding) -> BTreeSet<service_accounts::Grant> {
@@ -229,25 +227,6 @@ async fn grant_accounts(
         }
     }
     Ok(missing)
-}
-
-/// An object of that name which is not this binding's is not touched.
-async fn taken_by_another(
-    binding: &PullBinding,
-    object: &crate::apply::Object,
-    context: &Context,
-) -> Result<Option<(&'static str, String)>, Error> {
-    let api =
-        Api::<DynamicObject>::namespaced_with(context.client.clone(), &object.namespace, &object.resource);
-    let Some(live) = api.get_metadata_opt(&object.name).await? else { return Ok(None) };
-    let owner = binding.uid();
-    if live.owner_references().iter().any(|reference| Some(&reference.uid) == owner.as_ref()) {
-        return Ok(None);
-    }
-    let kind = &object.resource.kind;
-    let message =
-        format!("{kind} {} is there already and is not this binding's; choose another name", object.name);
-    Ok(Some(("NameConflict", message)))
 }
 
 /// Deletes an object that the binding has made.

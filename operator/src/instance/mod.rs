@@ -22,14 +22,14 @@ use kube::{Api, Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::apply::{FIELD_MANAGER, Object};
+use crate::apply::{FIELD_MANAGER, Object, Outcome};
 use crate::context::{Context, Error};
 use crate::event::announce;
 use crate::optional::Optional;
 use crate::pods::Pods;
 use crate::world::{Rendering, Report, id_of, keys_secret};
 use keys::Keys;
-use plan::Plan;
+use plan::{Plan, Refusal};
 use status::{Findings, status};
 
 pub use plan::child;
@@ -79,10 +79,11 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     let optional = context.discovery.look(&context.client).await?;
     let planned = Plan::of(&rendering, &context.proxy_image, &context.namespace);
     let is_suspended = proxy.spec.suspend;
-    if let Ok(plan) = &planned
-        && !is_suspended
-    {
-        apply(plan, optional, &context).await?;
+    let mut refusal = None;
+    match &planned {
+        Ok(plan) if !is_suspended => refusal = apply(plan, optional, &context).await?,
+        Ok(_) => {}
+        Err(reason) => refusal = Some(reason.clone()),
     }
     let pods = Pods::look(&context.client, &context.http, &id).await?;
     let is_pushed = match rendering.hash() {
@@ -92,7 +93,7 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     let is_current = rendering.hash().is_some_and(|hash| pods.all_have(hash));
     let pushed = is_current.then(|| rendering.clone());
     context.reports.add(&id, Report { rendering: pushed, upstreams: pods.upstreams() });
-    let settled = write_status(&proxy, &rendering, planned.err(), optional, &pods, &context).await?;
+    let settled = write_status(&proxy, &rendering, refusal, optional, &pods, &context).await?;
     Ok(Action::requeue(match (is_pushed, settled) {
         (false, _) => SOON,
         (true, false) => LATER,
@@ -142,10 +143,14 @@ async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) 
     Ok(known.is_some())
 }
 
-async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<(), Error> {
+/// Applies what was built, in order. A refusal where somebody else has the name of an object.
+async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Option<Refusal>, Error> {
     let objects = build::all(plan, &optional);
+    let mut refusal = None;
     for object in &objects {
-        context.applier.apply(object).await?;
+        if context.applier.apply(object).await? == Outcome::Taken {
+            refusal = Some(Refusal { reason: "NameConflict", message: object.taken() });
+        }
     }
     let names = objects.iter().map(|object| (object.resource.kind.clone(), object.name.clone()));
     let names = names.collect::<BTreeSet<_>>();
@@ -159,7 +164,7 @@ async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<(),
         }
         context.built.lock().insert(plan.id.clone(), names);
     }
-    Ok(())
+    Ok(refusal)
 }
 
 /// Sees to it that all pods get the documents. `true` when every ready pod has them.
@@ -209,7 +214,7 @@ impl Pushes {
 async fn write_status(
     proxy: &DependencyProxy,
     rendering: &Rendering,
-    refusal: Option<plan::Refusal>,
+    refusal: Option<Refusal>,
     optional: Optional,
     pods: &Pods,
     context: &Context,
@@ -237,7 +242,7 @@ async fn write_status(
     context
         .metrics
         .rendered_bytes
-        .get_or_create_owned(&crate::metrics::Instance { instance: id.to_string() })
+        .get_or_create_owned(&crate::metrics::Proxy { proxy: id.to_string() })
         .set(bytes);
     if context.statuses.is_news(proxy, proxy.status.as_ref(), &status) {
         let patch = json!({"apiVersion": crds::API_VERSION, "kind": "DependencyProxy", "status": status});

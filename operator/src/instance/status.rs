@@ -64,7 +64,7 @@ fn accepted(conditions: &mut Conditions, findings: &Findings<'_>) {
     let problem = findings.problems.first();
     match (&findings.refusal, problem) {
         (Some(_), Some(problem)) => {
-            let reason = format!("{:?}", problem.reason);
+            let reason = problem.reason.to_string();
             conditions.set("Accepted", State::False, &reason, sentences(findings.problems));
         }
         (Some(refusal), None) => {

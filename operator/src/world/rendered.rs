@@ -126,14 +126,15 @@ impl Renderings {
     pub(super) fn credentials(&mut self, id: &ObjectId, secret: &Secret, key: &[u8]) -> Arc<Rendered> {
         let version = format!("{} credentials {}", version(secret), fingerprint(&[key]));
         self.get(Kind::Secret, id, version, || {
-            let hashed =
-                data_of(secret).into_iter().map(|(name, value)| match name.strip_prefix("password.") {
-                    Some(token) => {
-                        let password = String::from_utf8_lossy(value);
-                        (format!("hash.{token}"), TokenHash::of(key, &password).to_hex().into_bytes())
-                    }
-                    None => (name.to_owned(), value.to_vec()),
-                });
+            // Which one is handed out is nothing to the pods.
+            let kept = data_of(secret).into_iter().filter(|(name, _)| *name != "current");
+            let hashed = kept.map(|(name, value)| match name.strip_prefix("password.") {
+                Some(token) => {
+                    let password = String::from_utf8_lossy(value);
+                    (format!("hash.{token}"), TokenHash::of(key, &password).to_hex().into_bytes())
+                }
+                None => (name.to_owned(), value.to_vec()),
+            });
             let hashed = hashed.collect::<BTreeMap<_, _>>();
             let data = hashed.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
             secret_value(secret, CREDENTIALS, &data)

@@ -134,8 +134,11 @@ fn a_deploy_tokens_password_is_not_rendered_also_when_its_secret_is_no_good() {
     cluster.group("a", &format!(", deployTokens: [{}, {}]", token("good"), token("bad")));
     let rendering = cluster.render(None);
     assert!(!text(&rendering).contains("pass-"));
-    let group = &rendering.config.as_ref().unwrap().groups["a"];
-    assert_eq!(group.deploy_tokens.iter().map(|token| token.name.as_str()).collect::<Vec<_>>(), ["good"]);
+    let credentials = &rendering.config.as_ref().unwrap().credentials;
+    assert_eq!(
+        credentials.named("u").map(|credential| credential.owner.to_string()).collect::<Vec<_>>(),
+        ["good"]
+    );
 }
 
 #[test]
@@ -167,4 +170,19 @@ fn an_instance_without_its_keys_is_not_served_yet() {
     let mut cluster = Cluster::new();
     cluster.contents.secrets.clear();
     assert!(cluster.render(None).config.is_none());
+}
+
+#[test]
+fn a_bindings_passwords_are_good_and_rendered_as_hashes() {
+    let mut cluster = Cluster::new();
+    cluster.group("a", "");
+    let binding = "{metadata: {name: b, namespace: n, uid: b, generation: 1}, apiVersion: v, kind: k, \
+                   spec: {groupRef: {name: a}, pullSecretName: s, serviceAccounts: [default]}}";
+    cluster.members.bindings.insert(id("b"), Arc::new(of(binding)));
+    let data = "{username: n.b, current: '1', password.1: pass-old, expires.1: '2030-01-01T00:00:00Z', password.2: pass-new}";
+    cluster.secret("b-dependency-proxy-credentials", "dependencyproxy.dev/credentials", data);
+    let rendering = cluster.render(None);
+    assert!(rendering.problems.is_empty(), "{:?}", rendering.problems);
+    assert_eq!(rendering.config.as_ref().unwrap().credentials.named("n.b").count(), 2);
+    assert!(!text(&rendering).contains("pass-"));
 }

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use jiff::Timestamp;
 use oci::Name;
 use url::Url;
 use wildmatch::WildMatch;
 
-use crate::{Secret, TokenHash};
+use crate::{PullCredentials, Secret};
 
 /// The accepted documents of one instance.
 #[derive(Clone, Debug)]
@@ -27,6 +26,8 @@ pub struct Config {
     pub aliases: Vec<Alias>,
     /// By `Host` header, lower case, with the port if one was stated.
     pub mirrors: BTreeMap<String, Route>,
+    /// What machines pull with.
+    pub credentials: PullCredentials,
 }
 
 /// What an image name leads to.
@@ -146,7 +147,6 @@ pub struct Group {
     pub recheck_after: Duration,
     pub upstream: Arc<Upstream>,
     pub members: Vec<Member>,
-    pub deploy_tokens: Vec<DeployToken>,
 }
 
 /// A role in a group. The order is the order of rights.
@@ -171,19 +171,6 @@ pub enum Subject {
 pub struct Member {
     pub subject: Subject,
     pub role: Role,
-}
-
-/// A deploy token of a group: its own user name and a random password.
-#[derive(Clone, Debug)]
-pub struct DeployToken {
-    pub name: String,
-    pub username: String,
-    pub hash: TokenHash,
-    /// Whether `read_registry` is among its scopes.
-    pub reads: bool,
-    pub expires_at: Option<Timestamp>,
-    /// Changes when the token's password changes; issued tokens carry it.
-    pub fingerprint: String,
 }
 
 /// A RegistryUpstream.
@@ -301,6 +288,14 @@ pub enum Refusal<'a> {
 }
 
 impl Config {
+    /// The upstreams that groups and registries refer to, each once.
+    #[must_use]
+    pub fn upstreams(&self) -> BTreeMap<&ObjectId, &Arc<Upstream>> {
+        let groups = self.groups.values().map(|group| &group.upstream);
+        let registries = self.registries.values().flat_map(|registry| &registry.upstreams);
+        groups.chain(registries).map(|upstream| (&upstream.id, upstream)).collect()
+    }
+
     /// The groups that a path belongs to: itself first, then its parents.
     pub fn lineage<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Arc<Group>> {
         let ends = path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();

@@ -24,18 +24,23 @@ pub enum Origin {
     Rendered,
 }
 
-/// One document. Its content never shows in debug output: it may be a Secret.
+/// One document. Its content never shows in debug output: it may be a Secret. A clone shares content and text.
 #[derive(Clone)]
 pub struct Document {
     pub kind: Kind,
     pub id: ObjectId,
     /// `metadata.creationTimestamp`: of two that are in conflict, the older one wins.
     pub created: Option<Timestamp>,
-    pub(crate) content: Content,
+    pub(crate) content: Arc<Content>,
     pub(crate) source: Source,
 }
 
 impl Document {
+    /// What the older one of two comes first by: the creation time, absent last; then the name.
+    pub(crate) fn age(&self) -> (bool, Option<Timestamp>, &ObjectId) {
+        (self.created.is_none(), self.created, &self.id)
+    }
+
     /// The file that it was read from, as it was named to [`parse`].
     #[must_use]
     pub fn file(&self) -> &str {
@@ -56,7 +61,6 @@ pub enum Kind {
     Namespace,
 }
 
-#[derive(Clone)]
 pub(crate) enum Content {
     DependencyProxy(Box<DependencyProxy>),
     RegistryUpstream(Box<RegistryUpstream>),
@@ -80,7 +84,7 @@ pub(crate) struct Source {
     /// Fingerprint of the text; taken once, because the items of a List share a text.
     pub(crate) digest: Arc<str>,
     /// The document's path in the text: `items[2]` in a List, else empty.
-    pub(crate) root: String,
+    pub(crate) root: Arc<str>,
 }
 
 /// Reads a text of YAML or JSON documents, `kind: List` among them. What cannot be read is a problem and leaves
@@ -109,7 +113,7 @@ impl Reader {
             line: chunk.line,
             text: chunk.text.into(),
             digest: fingerprint(&[chunk.text.as_bytes()]).into(),
-            root: String::new(),
+            root: Arc::default(),
         };
         match value(chunk.text) {
             Ok(value) => self.object(value, source),
@@ -141,7 +145,10 @@ impl Reader {
         {
             for (index, item) in std::mem::take(items).into_iter().enumerate() {
                 let prefix = if source.root.is_empty() { String::new() } else { format!("{}.", source.root) };
-                self.object(item, Source { root: format!("{prefix}items[{index}]"), ..source.clone() });
+                self.object(
+                    item,
+                    Source { root: format!("{prefix}items[{index}]").into(), ..source.clone() },
+                );
             }
             return;
         }
@@ -162,7 +169,8 @@ impl Reader {
                     (Severity::Warning, format!("is no kind of {version} that is known here; it is ignored"))
                 }
             };
-            self.problems.push(source.problem(severity, &name, None, "kind", message));
+            let problem = source.problem(severity, &name, None, "kind", message);
+            self.problems.push(problem.because(Reason::Unsupported));
             return;
         };
         // A status belongs to the cluster that wrote it.
@@ -187,7 +195,7 @@ impl Reader {
             Kind::Namespace => reader.content(value, Content::Namespace),
         };
         let created = content.metadata().and_then(|m| m.creation_timestamp.as_ref()).map(|t| t.0);
-        self.documents.push(Document { kind, id, created, content, source });
+        self.documents.push(Document { kind, id, created, content: content.into(), source });
     }
 
     /// Name and namespace, which end up in storage keys and so must be what an API server would take.
@@ -258,7 +266,7 @@ impl TypedReader<'_> {
     fn problem(&mut self, severity: Severity, field: &str, message: impl Into<String>) {
         let problem =
             self.source.problem(severity, self.kind.as_str(), Some(self.id.clone()), field, message);
-        self.problems.push(problem);
+        self.problems.push(problem.because(Reason::invalid(self.kind)));
     }
 }
 
@@ -294,20 +302,22 @@ impl Source {
         let line = self.line + line_of(&self.text, &format!("{}{dot}{field}", self.root));
         Problem {
             severity,
+            reason: Reason::InvalidSpec,
             file: Some(self.file.to_string()),
             line: Some(line),
             kind: kind.to_owned(),
             object,
             field: field.to_owned(),
             message: message.into(),
-            reason: Reason::usual(kind),
         }
     }
 }
 
 impl Document {
     pub(crate) fn problem(&self, severity: Severity, field: &str, message: impl Into<String>) -> Problem {
-        self.source.problem(severity, self.kind.as_str(), Some(self.id.clone()), field, message)
+        let problem =
+            self.source.problem(severity, self.kind.as_str(), Some(self.id.clone()), field, message);
+        problem.because(Reason::invalid(self.kind))
     }
 }
 

@@ -6,17 +6,21 @@
 //! [`parse`] reads a text into documents, [`judge`] judges all of them together.
 
 mod config;
+mod credential;
 mod documents;
 mod judge;
 mod lines;
 mod problem;
 mod quantity;
+mod reason;
 mod secret;
 mod split;
 mod typed;
 
 pub use config::*;
+pub use credential::{Owner, PullCredential, PullCredentials};
 pub use documents::{Document, Kind, Origin, parse};
 pub use judge::{Judgement, Options, judge};
-pub use problem::{Problem, Reason, Severity};
+pub use problem::{Problem, Severity};
+pub use reason::Reason;
 pub use secret::{Secret, TokenHash, fingerprint};

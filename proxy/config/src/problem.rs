@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Kind, ObjectId};
+use crate::{ObjectId, Reason};
 
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +17,7 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     pub severity: Severity,
+    pub reason: Reason,
     /// `None` where no document is at fault, such as an instance that is not there.
     pub file: Option<String>,
     /// From 1: the field's line where it was found, else the first line of the document.
@@ -28,70 +29,12 @@ pub struct Problem {
     pub field: String,
     /// What to do.
     pub message: String,
-    /// The same in a word, for machines.
-    pub reason: Reason,
 }
 
-/// Why a document, or a part of it, does not serve. The names are the reasons of Kubernetes conditions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    InvalidSpec,
-    InvalidSecret,
-    InvalidConfigMap,
-    Unsupported,
-    /// Another document has the name.
-    NameConflict,
-    /// An older group has the path, or another namespace the path's first segment.
-    PathConflict,
-    TooManyRegistries,
-    NotAllowedByProxy,
-    NotAllowedByGroup,
-    NotAllowedByUpstream,
-    ProxyNotFound,
-    GroupNotFound,
-    RegistryNotFound,
-    UpstreamNotFound,
-    SecretNotFound,
-    ConfigMapNotFound,
-    /// It refers to a document that is refused itself.
-    DependencyNotReady,
-}
-
-impl Reason {
-    /// Whether something that the document refers to is at fault, and not the document.
-    #[must_use]
-    pub fn concerns_references(self) -> bool {
-        matches!(
-            self,
-            Self::GroupNotFound
-                | Self::RegistryNotFound
-                | Self::UpstreamNotFound
-                | Self::SecretNotFound
-                | Self::ConfigMapNotFound
-                | Self::DependencyNotReady
-                | Self::NotAllowedByUpstream
-        )
-    }
-
-    /// What is usually wrong with a document of a kind.
-    pub(crate) fn usual(kind: &str) -> Self {
-        match kind {
-            "Secret" => Self::InvalidSecret,
-            "ConfigMap" => Self::InvalidConfigMap,
-            _ => Self::InvalidSpec,
-        }
-    }
-
-    /// There is no document of a kind under a name.
-    pub(crate) fn missing(kind: Kind) -> Self {
-        match kind {
-            Kind::DependencyProxy => Self::ProxyNotFound,
-            Kind::DependencyProxyGroup => Self::GroupNotFound,
-            Kind::VirtualRegistry => Self::RegistryNotFound,
-            Kind::RegistryUpstream => Self::UpstreamNotFound,
-            Kind::ConfigMap => Self::ConfigMapNotFound,
-            Kind::Secret | Kind::PullBinding | Kind::Namespace => Self::SecretNotFound,
-        }
+impl Problem {
+    /// The same for another reason.
+    pub(crate) fn because(self, reason: Reason) -> Self {
+        Self { reason, ..self }
     }
 }
 

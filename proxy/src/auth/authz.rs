@@ -1,9 +1,9 @@
 //! Whether a caller may pull in a group, by the documents as they are now. Pure.
 
-use config::{Config, DeployToken, Group, Role, Subject};
+use config::{Config, Role, Subject};
 use jiff::Timestamp;
 
-use super::credentials::{token_is_good, user_fingerprint};
+use super::credentials::user_fingerprint;
 use super::{Caller, Identity, Refusal};
 use crate::resolve::Lead;
 
@@ -22,14 +22,14 @@ pub fn authorize(config: &Config, caller: &Caller, lead: &Lead, now: Timestamp) 
             let role = role_of(config, path, name);
             if role >= Some(Role::Guest) { Ok(()) } else { Err(no_role()) }
         }
-        Identity::DeployToken(name) => {
+        Identity::Machine(name) => {
             // The same credential may be good in another group and have expired in this one.
-            let tokens = config.lineage(path).flat_map(|group| deploy_tokens(group, caller));
-            let mut tokens = tokens.filter(|token| token_is_good(token, now)).peekable();
-            if tokens.peek().is_none() {
+            let credentials = config.credentials.with_fingerprint(&caller.fingerprint);
+            let mut good = credentials.filter(|c| c.counts_in(path) && c.is_good(now)).peekable();
+            if good.peek().is_none() {
                 return Err(no_role());
             }
-            if tokens.any(|token| token.reads) {
+            if good.any(|credential| credential.reads) {
                 Ok(())
             } else {
                 Err(Refusal::NoPullScope { token: name.clone() })
@@ -44,9 +44,8 @@ pub(super) fn still_good(config: &Config, caller: &Caller, now: Timestamp) -> Re
         Identity::User(name) => {
             user_fingerprint(config, name).is_some_and(|fingerprint| fingerprint == caller.fingerprint)
         }
-        Identity::DeployToken(_) => {
-            let mut tokens = config.groups.values().flat_map(|group| deploy_tokens(group, caller));
-            tokens.any(|token| token_is_good(token, now))
+        Identity::Machine(_) => {
+            config.credentials.with_fingerprint(&caller.fingerprint).any(|credential| credential.is_good(now))
         }
     };
     if good { Ok(()) } else { Err(Refusal::WrongCredentials) }
@@ -69,14 +68,7 @@ pub fn caller_named(config: &Config, path: &str, user: &str) -> Option<Caller> {
     if let Some(fingerprint) = user_fingerprint(config, user) {
         return Some(Caller { identity: Identity::User(user.to_owned()), fingerprint });
     }
-    config.lineage(path).chain(config.groups.values()).find_map(|group| {
-        let token = group.deploy_tokens.iter().find(|token| token.username == user)?;
-        let identity = Identity::DeployToken(token.name.clone());
-        Some(Caller { identity, fingerprint: token.fingerprint.clone() })
-    })
-}
-
-/// A group's tokens with the credential that the caller showed: one Secret may serve several groups.
-fn deploy_tokens<'a>(group: &'a Group, caller: &'a Caller) -> impl Iterator<Item = &'a DeployToken> {
-    group.deploy_tokens.iter().filter(|token| token.fingerprint == caller.fingerprint)
+    // Of those that count here the nearest group's.
+    let nearest = config.credentials.named(user).max_by_key(|c| (c.counts_in(path), c.group.len()));
+    nearest.map(Caller::from)
 }

@@ -1,10 +1,10 @@
-//! User names and passwords: deploy tokens by their hash, users by bcrypt.
+//! User names and passwords: those of machines by their hash, users' by bcrypt.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
-use config::{Config, DeployToken};
+use config::{Config, TokenHash};
 use jiff::Timestamp;
 use moka::Expiry;
 use moka::future::Cache;
@@ -64,7 +64,7 @@ impl Credentials {
         password: &str,
         now: Timestamp,
     ) -> Result<Caller, Refusal> {
-        let found = match deploy_token(config, user, password, now) {
+        let found = match machine(config, user, password, now) {
             Some(caller) => Some(caller),
             None => {
                 let key = self.known_under(config, user, password);
@@ -109,22 +109,13 @@ impl Credentials {
     }
 }
 
-/// The deploy token with that user name and password, in whatever group it is.
-fn deploy_token(config: &Config, user: &str, password: &str, now: Timestamp) -> Option<Caller> {
+/// Whose deploy token or binding's credential it is, in whatever group.
+fn machine(config: &Config, user: &str, password: &str, now: Timestamp) -> Option<Caller> {
     let key = &config.instance.keys.instance;
-    for group in config.groups.values() {
-        for token in &group.deploy_tokens {
-            if token.username == user && token.hash.matches(key, password) && token_is_good(token, now) {
-                let identity = Identity::DeployToken(token.name.clone());
-                return Some(Caller { identity, fingerprint: token.fingerprint.clone() });
-            }
-        }
-    }
-    None
-}
-
-pub(super) fn token_is_good(token: &DeployToken, now: Timestamp) -> bool {
-    token.expires_at.is_none_or(|at| now < at)
+    let mut named = config.credentials.named(user).filter(|credential| credential.is_good(now)).peekable();
+    named.peek()?;
+    let shown = TokenHash::of(key, password);
+    named.find(|credential| credential.hash == shown).map(Caller::from)
 }
 
 /// Changes with the user's password.

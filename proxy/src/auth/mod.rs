@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use config::Config;
+use config::{Config, PullCredential};
 use oci::Name;
 
 pub use authz::{authorize, caller_named, role_of};
@@ -25,11 +25,19 @@ pub struct Caller {
     pub fingerprint: String,
 }
 
+impl From<&PullCredential> for Caller {
+    fn from(credential: &PullCredential) -> Self {
+        let identity = Identity::Machine(credential.owner.to_string());
+        Self { identity, fingerprint: credential.fingerprint.clone() }
+    }
+}
+
 /// Who a caller is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     User(String),
-    DeployToken(String),
+    /// A deploy token or a PullBinding, as sentences name it.
+    Machine(String),
 }
 
 impl Identity {
@@ -37,7 +45,7 @@ impl Identity {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::User(name) | Self::DeployToken(name) => name,
+            Self::User(name) | Self::Machine(name) => name,
         }
     }
 }

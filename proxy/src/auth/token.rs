@@ -44,8 +44,8 @@ struct Claims {
     iat: i64,
     jti: String,
     access: Vec<Access>,
-    /// Whether `sub` is a deploy token's name; else it is a user's.
-    deploy_token: bool,
+    /// Whether `sub` is a deploy token or a binding; else it is a user.
+    machine: bool,
     /// Fingerprint of the credential.
     credential: String,
 }
@@ -128,7 +128,7 @@ impl Signer {
             iat,
             jti: random_hex::<16>(),
             access: repositories.iter().map(access).collect(),
-            deploy_token: matches!(caller.identity, Identity::DeployToken(_)),
+            machine: matches!(caller.identity, Identity::Machine(_)),
             credential: caller.fingerprint.clone(),
         };
         let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::HS256) };
@@ -185,7 +185,7 @@ impl Issued {
     }
 
     fn read(claims: Claims) -> Option<Self> {
-        let of = if claims.deploy_token { Identity::DeployToken } else { Identity::User };
+        let of = if claims.machine { Identity::Machine } else { Identity::User };
         let pulls = |access: &Access| {
             access.kind == "repository" && access.actions.iter().any(|action| action == "pull")
         };

@@ -12,7 +12,7 @@ use super::{Attempt, Cache, Error, Failure, Manifest, Pull, Validity, Wanted, by
 use crate::metrics::Outcome;
 use crate::resolve::Source;
 use crate::store::{Holder, TagRecord};
-use crate::upstream::{Class, ManifestHead, Patience, Reason};
+use crate::upstream::{Class, Client, ManifestHead, Patience, Reason};
 
 /// How long a cached answer waits for an upstream that failed or was slow a moment ago: enough for a healthy one
 /// nearby to show that it is back.
@@ -102,7 +102,7 @@ impl Cache {
             Err(Reason::NoHead) if wanted == Wanted::Bytes => {
                 ManifestHead { digest: None, media_type: None, size: None }
             }
-            Err(reason) => return fall_back(source, copy, reason),
+            Err(reason) => return fall_back(&client, copy, reason),
         };
         if let Some(found) = self.known(&holder, tag, copy.as_ref(), &head).await {
             return Ok(found);
@@ -115,6 +115,7 @@ impl Cache {
         }
         if let Some(copy) = copy.as_ref().filter(|_| client.spares_pulls()) {
             let name = &client.upstream().id.name;
+            client.served_stale(copy.record.checked_at);
             let warning =
                 format!("{name} has a newer one, but its last pulls are kept for images without a copy");
             return Ok(copy.serve(Outcome::Stale, Some(warning)));
@@ -125,9 +126,9 @@ impl Cache {
             // Asking by tag instead would cost a counted pull each time.
             Err(Reason::NotFound) if head.digest.is_some() => {
                 let reason = Reason::Wrong("its HEAD named a digest that it does not have".to_owned());
-                fall_back(source, copy, reason)
+                fall_back(&client, copy, reason)
             }
-            Err(reason) => fall_back(source, copy, reason),
+            Err(reason) => fall_back(&client, copy, reason),
         }
     }
 
@@ -194,12 +195,14 @@ impl Copy {
 }
 
 /// Upstream did not serve: the cached copy does, unless it was refused and the upstream's document says to refuse.
-fn fall_back(source: &Source, copy: Option<Copy>, reason: Reason) -> Result<Manifest, Reason> {
+fn fall_back(client: &Client, copy: Option<Copy>, reason: Reason) -> Result<Manifest, Reason> {
+    let upstream = client.upstream();
     let refused = matches!(reason.class(), Class::Missing | Class::Refused);
-    let serves = |_: &Copy| !refused || source.upstream.when_refused == WhenRefused::ServeCached;
+    let serves = |_: &Copy| !refused || upstream.when_refused == WhenRefused::ServeCached;
     let Some(copy) = copy.filter(serves) else { return Err(reason) };
+    client.served_stale(copy.record.checked_at);
     let checked_at = copy.record.checked_at.strftime("%Y-%m-%dT%H:%M:%SZ");
-    let warning = format!("{}: {reason}; this copy was checked at {checked_at}", source.upstream.id.name);
+    let warning = format!("{}: {reason}; this copy was checked at {checked_at}", upstream.id.name);
     Ok(copy.serve(Outcome::Stale, Some(warning)))
 }
 

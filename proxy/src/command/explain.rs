@@ -73,12 +73,12 @@ async fn steps(config: &Config, explain: &Explain) -> Result<(), String> {
 fn tell_role(config: &Config, lead: &Lead, user: &str) -> Result<(), String> {
     let path = if let Lead::Route { route, .. } = lead { route.group().path.as_str() } else { "" };
     let caller = caller_named(config, path, user)
-        .ok_or_else(|| format!("There is no user and no deploy token \"{user}\"."))?;
+        .ok_or_else(|| format!("There is no user, deploy token or binding \"{user}\"."))?;
     authorize(config, &caller, lead, Clock::system().now())
         .map_err(|refusal| format!("{user}: {refusal}."))?;
     match role_of(config, path, user) {
         Some(role) => println!("role      {user} is {}", role_name(role)),
-        None => println!("role      {user} is a deploy token of the group or a parent"),
+        None => println!("role      {user} is a deploy token or binding of the group or a parent"),
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod explain;
+mod probe;
 mod quota;
 mod serve;
 
@@ -17,5 +18,6 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Check(documents) => check::run(documents),
         Command::Explain(explain) => explain::run(explain).await,
         Command::Quota(documents) => quota::run(documents).await,
+        Command::Probe(probe) => probe::run(probe).await,
     }
 }

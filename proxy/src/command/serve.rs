@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Serve;
 use crate::clock::Clock;
+use crate::http::tls::Files;
 use crate::run::{Running, Settings};
 use crate::telemetry;
 
@@ -29,6 +30,7 @@ pub(super) async fn run(serve: Serve) -> ExitCode {
         documents: serve.documents.file,
         instance: serve.documents.instance,
         listen: serve.listen,
+        tls: serve.tls_certificate.zip(serve.tls_key).map(|(certificate, key)| Files { certificate, key }),
         admin_listen: serve.admin_listen,
         data_dir: serve.data_dir,
         clock: Clock::system(),
@@ -43,7 +45,8 @@ pub(super) async fn run(serve: Serve) -> ExitCode {
         }
     };
     println!(
-        "Serving http://{}   metrics http://{}/metrics   cache {}",
+        "Serving {}://{}   metrics http://{}/metrics   cache {}",
+        running.scheme(),
         running.address(),
         running.admin_address(),
         data_dir.display()

@@ -127,8 +127,8 @@ fn within(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
 
 fn problem(path: &Path, message: &str) -> Problem {
     Problem {
-        reason: Reason::InvalidSpec,
         severity: Severity::Error,
+        reason: Reason::InvalidSpec,
         file: Some(path.display().to_string()),
         line: None,
         kind: "File".to_owned(),

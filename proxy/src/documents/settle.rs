@@ -1,9 +1,9 @@
 //! From what was read to what is served: a document that went bad keeps its last good version. Pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use config::{Config, Document, Judgement, ObjectId, Options, Problem, Severity, judge};
+use config::{Config, Document, Judgement, ObjectId, Options, Problem, Reason, Severity, judge};
 
 use super::Read;
 
@@ -27,11 +27,13 @@ pub struct Settled {
 pub fn settle(read: Read, last: &Settled, options: &Options) -> Settled {
     let Judgement { config, mut problems } = judge(&read.documents, options);
     problems.splice(0..0, read.problems);
-    let bad = Bad::of(&problems);
+    let bad = Bad::of(&problems, |reason| !reason.is_withdrawal());
     if !bad.is_empty() {
         let mixed = bad.mended(&read.documents, &last.documents);
         let mended = judge(&mixed, options);
-        let still = Bad::of(&mended.problems);
+        // What waits for another is named by the other's own problem, unless that was withdrawn.
+        let own = |reason: Reason| !reason.is_withdrawal() && reason != Reason::DependencyNotReady;
+        let still = Bad::of(&mended.problems, own);
         let lost = last.documents.iter().any(|document| still.names(document));
         match mended.config {
             Some(config) if !lost => {
@@ -46,7 +48,7 @@ pub fn settle(read: Read, last: &Settled, options: &Options) -> Settled {
         }
     }
     let documents = read.documents.into_iter().filter(|document| !bad.names(document)).collect();
-    let is_taken = bad.is_empty() && config.is_some();
+    let is_taken = Bad::of(&problems, |_| true).is_empty() && config.is_some();
     Settled { config: config.map(Arc::new), documents, problems, is_taken }
 }
 
@@ -65,8 +67,9 @@ struct Bad {
 }
 
 impl Bad {
-    fn of(problems: &[Problem]) -> Self {
-        let errors = || problems.iter().filter(|problem| problem.severity == Severity::Error);
+    fn of(problems: &[Problem], counts: impl Fn(Reason) -> bool) -> Self {
+        let counts = |problem: &&Problem| problem.severity == Severity::Error && counts(problem.reason);
+        let errors = || problems.iter().filter(counts);
         let objects =
             errors().filter_map(|problem| Some((problem.kind.clone(), problem.object.clone()?))).collect();
         let files = errors()
@@ -86,17 +89,16 @@ impl Bad {
 
     /// What was read, with the last good version of what is bad in it, and of what a broken file no longer shows.
     fn mended(&self, read: &[Document], last: &[Document]) -> Vec<Document> {
-        let same = |one: &Document, other: &Document| one.kind == other.kind && one.id == other.id;
-        let before = |document: &Document| last.iter().find(|candidate| same(candidate, document));
-        let mut mixed: Vec<_> = read
-            .iter()
-            .map(|document| before(document).filter(|_| self.names(document)).unwrap_or(document).clone())
-            .collect();
+        let name = |document: &Document| (document.kind, document.id.clone());
+        let before: HashMap<_, _> = last.iter().map(|document| (name(document), document)).collect();
+        let shown: HashSet<_> = read.iter().map(name).collect();
+        let mended = |document: &Document| {
+            let last = if self.names(document) { before.get(&name(document)).copied() } else { None };
+            last.unwrap_or(document).clone()
+        };
         let hidden = last.iter().filter(|document| self.files.contains(document.file()));
-        let hidden: Vec<_> =
-            hidden.filter(|document| !read.iter().any(|d| same(d, document))).cloned().collect();
-        mixed.extend(hidden);
-        mixed
+        let hidden = hidden.filter(|document| !shown.contains(&name(document))).cloned();
+        read.iter().map(mended).chain(hidden).collect()
     }
 }
 
@@ -146,6 +148,23 @@ mod tests {
         let first = step(&Settled::nothing(), &[group("a", ""), group("b", "")]);
         let second = step(&first, &[group("a", ""), "{kind: [".to_owned()]);
         assert_eq!(paths(&second), ["a", "b"]);
+        assert!(!second.is_taken);
+    }
+
+    #[test]
+    fn what_another_no_longer_allows_ends_with_all_that_needs_it() {
+        let upstream = |from: &str| {
+            format!(
+                "{{apiVersion: dependencyproxy.dev/v1alpha1, kind: RegistryUpstream, metadata: {{name: u, namespace: other}}, spec: {{url: https://registry.example, allowedGroups: {{from: {from}}}}}}}"
+            )
+        };
+        let registry = "{apiVersion: dependencyproxy.dev/v1alpha1, kind: VirtualRegistry, metadata: {name: r}, spec: {groupRef: {name: a}, upstreams: [{name: u, namespace: other}]}}".to_owned();
+        let a = group("a", ", upstreamRef: {name: u, namespace: other}");
+        let first =
+            step(&Settled::nothing(), &[a.clone(), group("b", ""), registry.clone(), upstream("All")]);
+        assert!(first.is_taken, "{:?}", first.problems);
+        let second = step(&first, &[a.clone(), group("b", ""), registry, upstream("Same")]);
+        assert_eq!(paths(&second), ["b"]);
         assert!(!second.is_taken);
     }
 

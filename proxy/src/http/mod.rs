@@ -10,6 +10,7 @@ mod response;
 mod router;
 pub mod serve;
 mod sign_in;
+pub mod tls;
 
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct Api {
     pub clock: Clock,
     /// The address that we listen on, for documents that name no URL.
     pub listen: std::net::SocketAddr,
+    /// Whether that speaks TLS.
+    pub tls: bool,
 }
 
 impl Api {

@@ -137,7 +137,8 @@ pub(super) fn base_url(api: &Api, live: &Live, head: &Head) -> String {
             let plain =
                 |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b));
             let host = host.filter(|host| !host.is_empty()).filter(plain).map(str::to_owned);
-            format!("http://{}", host.unwrap_or_else(|| api.listen.to_string()))
+            let scheme = if api.tls { "https" } else { "http" };
+            format!("{scheme}://{}", host.unwrap_or_else(|| api.listen.to_string()))
         }
     }
 }

@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+
+use super::tls::Tls;
 
 /// Connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -26,8 +30,13 @@ const STALLED: Duration = Duration::from_secs(300);
 const BUFFER: usize = 80 * 1024;
 
 /// Serves until `stop`, then lets running requests end until `abort`.
-pub async fn serve<S, F>(listener: TcpListener, stop: CancellationToken, abort: CancellationToken, handler: S)
-where
+pub async fn serve<S, F>(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    stop: CancellationToken,
+    abort: CancellationToken,
+    handler: S,
+) where
     S: Fn(SocketAddr, axum::extract::Request) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
@@ -49,21 +58,25 @@ where
             }
         };
         let handler = handler.clone();
-        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
             let answer = handler(peer, request.map(Body::new));
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS)
-            .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(Box::pin(with_limits(stream))), service);
-        let connection = graceful.watch(connection);
-        let abort = abort.clone();
+        let (abort, watcher, tls) = (abort.clone(), graceful.watcher(), tls.clone());
         tokio::spawn(async move {
-            tokio::select! {
+            let connection = async {
+                let stream = Box::pin(with_limits(stream));
                 // How a connection ends is the client's business; what was asked on it has its own line in the log.
-                _ = connection => {}
+                match tls {
+                    None => drop(watcher.watch(speak(stream, service)).await),
+                    Some(tls) => {
+                        let Some(stream) = tls.accept(stream).await else { return };
+                        drop(watcher.watch(speak(stream, service)).await);
+                    }
+                }
+            };
+            tokio::select! {
+                () = connection => {}
                 () = abort.cancelled() => {}
             }
             drop(place);
@@ -74,6 +87,19 @@ where
         () = graceful.shutdown() => {}
         () = abort.cancelled() => {}
     }
+}
+
+/// HTTP/1.1 on a connection.
+fn speak<S, H>(stream: S, service: H) -> http1::Connection<TokioIo<S>, H>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: HttpService<Incoming, ResBody = Body>,
+{
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service)
 }
 
 fn with_limits(stream: TcpStream) -> TimeoutStream<TcpStream> {

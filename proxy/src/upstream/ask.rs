@@ -1,5 +1,6 @@
 //! The way of every request to an upstream: its turn, its authorization, and what the answer means.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -22,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One request to the registry's API.
 pub(super) struct Ask<'a> {
     pub method: Method,
-    pub repository: &'a Name,
+    /// `None`: the root of the API, `/v2/`.
+    pub repository: Option<&'a Name>,
     /// Below the repository, such as `manifests/latest`.
     pub path: String,
     pub query: Option<String>,
@@ -34,7 +36,15 @@ pub(super) struct Ask<'a> {
 
 impl<'a> Ask<'a> {
     pub(super) fn new(method: Method, repository: &'a Name, path: String, turn: Turn) -> Self {
+        let repository = Some(repository);
         Self { method, repository, path, query: None, headers: HeaderMap::new(), turn, counted: false }
+    }
+
+    /// `GET /v2/`, which asks for nothing but who one is.
+    pub(super) fn of_the_root() -> Self {
+        let (method, turn) = (Method::GET, Turn::Check);
+        let (path, query, headers) = (String::new(), None, HeaderMap::new());
+        Self { method, repository: None, path, query, headers, turn, counted: false }
     }
 }
 
@@ -77,11 +87,14 @@ impl Client {
     /// Sends a request, answers a challenge once, and judges the status.
     async fn authorized(&self, ask: &Ask<'_>) -> Result<Response, Reason> {
         let url = self.url(ask)?;
-        let scope = format!("repository:{}:pull", ask.repository);
+        let scope = ask.repository.map(|name| format!("repository:{name}:pull")).unwrap_or_default();
         for _ in 0..2 {
             let proof = self.authorization(&scope).await?;
             let exchange = self.exchange(&ask.method, url.clone(), &ask.headers, proof.header()).await?;
             if exchange.response.status() != StatusCode::UNAUTHORIZED || exchange.elsewhere {
+                if matches!(proof, Proof::Basic(_)) {
+                    self.accepted.store(true, Ordering::Relaxed);
+                }
                 return self.judge(ask, exchange.response);
             }
             let challenge = Challenge::read(exchange.response.headers());
@@ -164,7 +177,8 @@ impl Client {
 
     fn url(&self, ask: &Ask<'_>) -> Result<Url, Reason> {
         let base = self.upstream.url.as_str().trim_end_matches('/');
-        let mut url = Url::parse(&format!("{base}/v2/{}/{}", ask.repository, ask.path))
+        let below = ask.repository.map(|name| format!("{name}/{}", ask.path)).unwrap_or_default();
+        let mut url = Url::parse(&format!("{base}/v2/{below}"))
             .map_err(|_| Reason::Wrong("its URL cannot be used".to_owned()))?;
         url.set_query(ask.query.as_deref());
         Ok(url)

@@ -85,9 +85,13 @@ impl Client {
         let exchange = exchange.map_err(service)?;
         let status = exchange.response.status();
         match status {
-            StatusCode::OK => Token::read(
-                &read_small(exchange.response, MAX_TOKEN_BYTES, "a token").await.map_err(service)?,
-            ),
+            StatusCode::OK => {
+                if authorization.is_some() {
+                    self.accepted.store(true, Ordering::Relaxed);
+                }
+                let body = read_small(exchange.response, MAX_TOKEN_BYTES, "a token").await;
+                Token::read(&body.map_err(service)?)
+            }
             StatusCode::UNAUTHORIZED if authorization.is_some() && !exchange.elsewhere => Err(self.reject()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Reason::Denied(status.as_u16())),
             _ => Err(Reason::TokenService {

@@ -9,26 +9,32 @@ mod connect;
 mod error;
 mod fetch;
 mod health;
+mod known;
 mod permits;
 mod quota;
 #[cfg(test)]
 mod testing;
 mod token;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use config::{Config, ObjectId, RateLimit, Upstream};
+use futures_util::StreamExt as _;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
 pub use client::Client;
 pub use error::{Class, Error, Reason};
 pub use fetch::{BlobBody, List, ManifestBody, ManifestHead, Patience};
+pub use known::Known;
 pub use quota::Quota;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+
+/// Upstreams that are asked at once whether they work.
+const PROBES_AT_ONCE: usize = 4;
 
 /// The clients of all upstreams. A client lives on over changes of the configuration that do not concern it, and with
 /// it its tokens, its health and what is known of its quota.
@@ -68,13 +74,47 @@ impl Upstreams {
         client.clone()
     }
 
+    /// What is known of each upstream of this configuration; asks nobody.
+    #[must_use]
+    pub fn known(&self, config: &Config) -> Vec<Known> {
+        let allowed = &config.instance.allowed_cidrs;
+        let clients = self.clients.lock();
+        let known = |upstream: &Arc<Upstream>| match clients.get(&key(upstream, allowed)) {
+            Some(client) => client.known(),
+            None => Known {
+                id: upstream.id.to_string(),
+                reachable: None,
+                reason: "NotAsked",
+                message: format!("Nobody has asked {} yet.", upstream.id.name),
+                credentials_valid: None,
+                rate_limit: None,
+                account: upstream.credentials.as_ref().map(|credentials| credentials.username.clone()),
+            },
+        };
+        config.upstreams().into_values().map(known).collect()
+    }
+
+    /// Shows what changes with time alone.
+    pub fn refresh_metrics(&self) {
+        for client in self.clients.lock().values() {
+            client.show_staleness();
+        }
+    }
+
+    /// Asks each upstream that nobody has pulled from yet whether it works, and those that failed a while ago; a few at a
+    /// time, and none that somebody pulls from.
+    pub async fn probe(&self, config: &Config) {
+        let clients = config.upstreams().into_values().map(|upstream| self.client(upstream, config));
+        let due = clients.filter(|client| client.is_probe_due()).collect::<Vec<_>>();
+        let probes = due.iter().map(|client| client.probe_upstream());
+        futures_util::stream::iter(probes).buffer_unordered(PROBES_AT_ONCE).for_each(|()| async {}).await;
+    }
+
     /// Forgets the clients that no document of this configuration needs; running requests keep theirs.
     pub fn retain(&self, config: &Config) {
         let allowed = &config.instance.allowed_cidrs;
-        let groups = config.groups.values().map(|group| &group.upstream);
-        let registries = config.registries.values().flat_map(|registry| &registry.upstreams);
-        let needed: std::collections::HashSet<_> =
-            groups.chain(registries).map(|upstream| key(upstream, allowed)).collect();
+        let needed: HashSet<_> =
+            config.upstreams().into_values().map(|upstream| key(upstream, allowed)).collect();
         self.clients.lock().retain(|key, _| needed.contains(key));
     }
 }

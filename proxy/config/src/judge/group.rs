@@ -14,8 +14,7 @@ use super::report::Report;
 use super::set::{Found, Set};
 use super::{Options, path, secret, upstream};
 use crate::{
-    DeployToken, Document, Group, Kind, Member, ObjectId, Problem, Reason, Role, Subject, Upstream,
-    fingerprint,
+    Document, Group, Kind, Member, ObjectId, Owner, Problem, PullCredential, Reason, Role, Subject, Upstream,
 };
 
 /// What the judgement of a group looks at.
@@ -32,9 +31,10 @@ pub(super) fn judge<'a>(
     upstreams: &'a Rulings<Upstream>,
     options: &'a Options,
     problems: &mut Vec<Problem>,
-) -> Rulings<Group> {
+) -> (Rulings<Group>, Vec<PullCredential>) {
     let bench = Bench { set, chosen, upstreams, options };
     let mut rulings = Rulings::new();
+    let mut credentials = Vec::new();
     let (mut own, mut claims) = (Vec::new(), Vec::new());
     for (document, object) in set.all::<DependencyProxyGroup>() {
         let mut report = Report::of(document);
@@ -59,12 +59,14 @@ pub(super) fn judge<'a>(
     let conflicts = path::conflicts(claims);
     for (document, spec, mut report) in own {
         if let Some(message) = conflicts.get(&document.id) {
-            report.error_as(Reason::PathConflict, "spec.path", message);
+            report.error_for(Reason::PathConflict, "spec.path", message);
         }
-        let group = bench.build(&mut report, document, spec);
-        rulings.insert(document.id.clone(), Ruling::from(report.close(group, problems)));
+        let built = bench.build(&mut report, document, spec);
+        let (group, tokens) = report.close(built, problems).unzip();
+        credentials.extend(tokens.into_iter().flatten());
+        rulings.insert(document.id.clone(), Ruling::from(group));
     }
-    rulings
+    (rulings, credentials)
 }
 
 impl Bench<'_> {
@@ -73,11 +75,11 @@ impl Bench<'_> {
         let field = "spec.proxyRef";
         let wanted = namespaced(&spec.proxy_ref, &id.namespace);
         let Some(own) = &self.chosen.id else { return Some(true) };
+        if let Found::Missing = self.set.find::<crds::DependencyProxy>(&wanted) {
+            report.error_for(Reason::ProxyNotFound, field, missing(Kind::DependencyProxy, &wanted));
+            return None;
+        }
         if *own != wanted {
-            if let Found::Missing = self.set.find::<crds::DependencyProxy>(&wanted) {
-                report.error_as(Reason::ProxyNotFound, field, missing(Kind::DependencyProxy, &wanted));
-                return None;
-            }
             return Some(false);
         }
         let allowed = self.chosen.allowed_groups();
@@ -86,7 +88,7 @@ impl Bench<'_> {
                 "DependencyProxy {own} takes no groups of namespace {}; ask its owner to widen spec.allowedGroups",
                 id.namespace
             );
-            report.error_as(Reason::NotAllowedByProxy, field, message);
+            report.error_for(Reason::NotAllowedByProxy, field, message);
             return None;
         }
         Some(true)
@@ -97,22 +99,22 @@ impl Bench<'_> {
         report: &mut Report<'_>,
         document: &Document,
         spec: &DependencyProxyGroupSpec,
-    ) -> Option<Group> {
+    ) -> Option<(Group, Vec<PullCredential>)> {
         let id = &document.id;
         report.within("spec.recheckAfterSeconds", spec.recheck_after_seconds, 0..=31_536_000);
         check_policies(report, spec);
         let members = members(report, spec);
         let deploy_tokens = self.deploy_tokens(report, id, spec);
         let upstream = self.upstream(report, id, spec);
-        Some(Group {
+        let group = Group {
             id: id.clone(),
             path: spec.path.clone(),
             enabled: spec.enabled,
             recheck_after: Duration::from_secs(u64::try_from(spec.recheck_after_seconds).unwrap_or_default()),
             upstream: upstream?,
             members,
-            deploy_tokens,
-        })
+        };
+        Some((group, deploy_tokens))
     }
 
     /// The group's upstream, else the instance's, else Docker Hub.
@@ -154,7 +156,7 @@ impl Bench<'_> {
                         "DependencyProxy {} names a default that cannot be used: {}",
                         instance.id, problem.message
                     );
-                    report.error_as(problem.reason, "spec.upstreamRef", message);
+                    report.error_for(problem.reason, "spec.upstreamRef", message);
                 }
                 report.problems.extend(trouble.problems);
                 found
@@ -168,7 +170,7 @@ impl Bench<'_> {
         report: &mut Report<'_>,
         id: &ObjectId,
         spec: &DependencyProxyGroupSpec,
-    ) -> Vec<DeployToken> {
+    ) -> Vec<PullCredential> {
         report.count("spec.deployTokens", spec.deploy_tokens.len(), 0..=100);
         report.unique("spec.deployTokens", "name", spec.deploy_tokens.iter().map(|t| t.name.as_str()));
         let mut tokens = Vec::new();
@@ -185,16 +187,10 @@ impl Bench<'_> {
             else {
                 continue;
             };
-            // Of the credential alone: one Secret may serve several groups.
-            let fingerprint = fingerprint(&["deploy-token", &username, &hash.to_hex()].map(str::as_bytes));
-            tokens.push(DeployToken {
-                name: token.name.clone(),
-                username,
-                hash,
-                reads: token.scopes.contains(&Scope::ReadRegistry),
-                expires_at: token.expires_at.as_ref().map(|t| t.0),
-                fingerprint,
-            });
+            let owner = Owner::DeployToken(token.name.clone());
+            let reads = token.scopes.contains(&Scope::ReadRegistry);
+            let expires_at = token.expires_at.as_ref().map(|t| t.0);
+            tokens.push(PullCredential::new(&spec.path, owner, &username, hash, reads, expires_at));
         }
         tokens
     }
@@ -217,7 +213,7 @@ pub(super) fn find_upstream(
         let message = format!(
             "RegistryUpstream {wanted} is not for namespace {namespace}; ask its owner to widen spec.allowedGroups"
         );
-        report.error_as(Reason::NotAllowedByUpstream, field, message);
+        report.error_for(Reason::NotAllowedByUpstream, field, message);
         return None;
     }
     let found = follow(report, field, upstreams, Kind::RegistryUpstream, &wanted);

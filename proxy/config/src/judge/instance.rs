@@ -9,7 +9,7 @@ use url::Url;
 use super::reference::{check_allowed, local, missing};
 use super::report::Report;
 use super::set::{Found, Set};
-use super::{Options, secret};
+use super::{Options, pods, secret};
 use crate::{Document, Instance, Keys, Kind, ObjectId, Problem, Reason, Severity, Storage, Users, quantity};
 
 /// The instance, and what other documents are judged by.
@@ -25,6 +25,11 @@ pub(super) struct Chosen<'a> {
 impl Chosen<'_> {
     pub(super) fn allowed_groups(&self) -> Option<&AllowedNamespaces> {
         self.document.map(|(_, spec)| &spec.allowed_groups)
+    }
+
+    /// GitLab's bound where there is no document.
+    pub(super) fn max_registries_per_group(&self) -> i64 {
+        self.document.map_or(5, |(_, spec)| spec.max_registries_per_group.max(1))
     }
 
     /// Under which deploy tokens are hashed.
@@ -67,13 +72,13 @@ pub(super) fn choose<'a>(set: &Set<'a>, options: &Options, problems: &mut Vec<Pr
 fn no_such_instance(id: &ObjectId) -> Problem {
     Problem {
         severity: Severity::Error,
+        reason: Reason::ProxyNotFound,
         file: None,
         line: None,
         kind: Kind::DependencyProxy.as_str().to_owned(),
         object: Some(id.clone()),
         field: String::new(),
         message: missing(Kind::DependencyProxy, id),
-        reason: Reason::ProxyNotFound,
     }
 }
 
@@ -110,9 +115,10 @@ fn build(
     let additional_urls = (spec.additional_urls.iter().enumerate())
         .filter_map(|(index, url)| root_url(report, &format!("spec.additionalURLs[{index}]"), url))
         .collect();
-    report.within("spec.replicas", spec.replicas.unwrap_or(1).into(), 0..=100);
     report.within("spec.drainSeconds", spec.drain_seconds, 0..=3600);
     report.within("spec.auth.tokenTTLSeconds", spec.auth.token_ttl_seconds, 60..=3600);
+    report.within("spec.maxRegistriesPerGroup", spec.max_registries_per_group, 1..=1000);
+    pods::check(report, spec);
     check_allowed(report, "spec.allowedGroups", &spec.allowed_groups);
     let local_size_limit = size(report, "spec.localCache.sizeLimit", &spec.local_cache.size_limit);
     let allowed_cidrs = cidrs(report, &spec.upstream_networks.allowed_cidrs);

@@ -4,6 +4,7 @@ mod binding;
 mod group;
 mod instance;
 mod path;
+mod pods;
 mod reference;
 mod registry;
 mod report;
@@ -13,7 +14,7 @@ mod set;
 mod storage;
 mod upstream;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::{Config, Document, ObjectId, Problem, fingerprint};
@@ -40,6 +41,20 @@ pub struct Judgement {
     pub problems: Vec<Problem>,
 }
 
+impl Judgement {
+    /// The problems by kind and object; an object that is not here has none. Which groups and registries serve is in
+    /// `config`; upstreams and bindings serve unless one of their problems is an error.
+    #[must_use]
+    pub fn by_object(&self) -> HashMap<(&str, &ObjectId), Vec<&Problem>> {
+        let mut found = HashMap::<_, Vec<_>>::new();
+        for problem in &self.problems {
+            let Some(object) = &problem.object else { continue };
+            found.entry((problem.kind.as_str(), object)).or_default().push(problem);
+        }
+        found
+    }
+}
+
 /// Judges a set of documents as a whole.
 #[must_use]
 pub fn judge(documents: &[Document], options: &Options) -> Judgement {
@@ -47,10 +62,11 @@ pub fn judge(documents: &[Document], options: &Options) -> Judgement {
     let set = Set::new(documents, &mut problems);
     let chosen = instance::choose(&set, options, &mut problems);
     let upstreams = upstream::judge(&set, options, &mut problems);
-    let groups = group::judge(&set, &chosen, &upstreams, options, &mut problems);
-    let registries = registry::judge(&set, &groups, &upstreams, &mut problems);
+    let (groups, mut credentials) = group::judge(&set, &chosen, &upstreams, options, &mut problems);
+    let max_registries = chosen.max_registries_per_group();
+    let registries = registry::judge(&set, &groups, &upstreams, max_registries, &mut problems);
     let (aliases, mirrors) = route::judge(&chosen, &groups, &registries, &mut problems);
-    binding::judge(&set, &groups, &mut problems);
+    credentials.extend(binding::judge(&set, &groups, chosen.instance_key(), &mut problems));
     let config = chosen.instance.map(|instance| Config {
         hash: hash(documents),
         instance,
@@ -58,6 +74,7 @@ pub fn judge(documents: &[Document], options: &Options) -> Judgement {
         registries: accepted(registries).into_iter().map(|r| (r.registry_id(), r)).collect(),
         aliases,
         mirrors,
+        credentials: credentials.into_iter().collect(),
     });
     Judgement { config, problems: in_order(problems) }
 }

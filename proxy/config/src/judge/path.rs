@@ -28,8 +28,7 @@ pub(super) fn check(report: &mut Report<'_>, path: &str) -> bool {
 
 /// Why a group does not get its path; by group.
 pub(super) fn conflicts<'a>(mut claims: Vec<(&'a Document, &'a str)>) -> HashMap<&'a ObjectId, String> {
-    // Older first; without a creation time last; then by namespace and name.
-    claims.sort_by_key(|(document, _)| (document.created.is_none(), document.created, &document.id));
+    claims.sort_by_key(|(document, _)| document.age());
     let (mut owners, mut holders) = (HashMap::new(), HashMap::new());
     let mut conflicts = HashMap::new();
     for (document, path) in claims {

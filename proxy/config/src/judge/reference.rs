@@ -47,8 +47,8 @@ pub(super) fn follow<T>(
     match rulings.get(id) {
         Some(Ruling::Accepted(object)) => return Some(object.clone()),
         Some(Ruling::Foreign) => {}
-        Some(Ruling::Refused) => report.fault_as(Reason::DependencyNotReady, field, refused(kind, id)),
-        None => report.fault_as(Reason::missing(kind), field, missing(kind, id)),
+        Some(Ruling::Refused) => report.fault_for(Reason::DependencyNotReady, field, refused(kind, id)),
+        None => report.fault_for(Reason::not_found(kind), field, missing(kind, id)),
     }
     None
 }
@@ -62,8 +62,8 @@ pub(super) fn document<'a, T: Typed>(
 ) -> Option<(&'a crate::Document, &'a T)> {
     match set.find::<T>(id) {
         Found::Usable(document, object) => return Some((document, object)),
-        Found::Refused => report.fault_as(Reason::DependencyNotReady, field, refused(T::KIND, id)),
-        Found::Missing => report.fault_as(Reason::missing(T::KIND), field, missing(T::KIND, id)),
+        Found::Refused => report.fault_for(Reason::invalid(T::KIND), field, refused(T::KIND, id)),
+        Found::Missing => report.fault_for(Reason::not_found(T::KIND), field, missing(T::KIND, id)),
     }
     None
 }
@@ -88,7 +88,7 @@ pub(super) fn ca(report: &mut Report<'_>, field: &str, set: &Set<'_>, id: &Objec
             "is required; put the PEM certificates there",
         ),
     }
-    report.fault_as(Reason::DependencyNotReady, field, refused(Kind::ConfigMap, id));
+    report.fault_for(Reason::InvalidConfigMap, field, refused(Kind::ConfigMap, id));
     None
 }
 

@@ -10,26 +10,26 @@ use super::report::Report;
 use super::set::Set;
 use crate::{Document, Group, Kind, ObjectId, Problem, Reason, Upstream, VirtualRegistry};
 
-/// GitLab's bound: registries of a top-level group, those of its subgroups among them.
-const MAX_PER_TOP_LEVEL_GROUP: usize = 5;
-
 /// What the judgement of a registry looks at.
 struct Bench<'a> {
     set: &'a Set<'a>,
     groups: &'a Rulings<Group>,
     upstreams: &'a Rulings<Upstream>,
+    /// Registries of a top-level group, those of its subgroups among them.
+    max_per_group: i64,
 }
 
 pub(super) fn judge<'a>(
     set: &'a Set<'a>,
     groups: &'a Rulings<Group>,
     upstreams: &'a Rulings<Upstream>,
+    max_per_group: i64,
     problems: &mut Vec<Problem>,
 ) -> Rulings<VirtualRegistry> {
-    let bench = Bench { set, groups, upstreams };
+    let bench = Bench { set, groups, upstreams, max_per_group };
     let mut objects = set.all::<Object>().collect::<Vec<_>>();
-    objects.sort_by_key(|(document, _)| (document.created.is_none(), document.created, &document.id));
-    let mut counts = HashMap::<String, usize>::new();
+    objects.sort_by_key(|(document, _)| document.age());
+    let mut counts = HashMap::<String, i64>::new();
     let mut rulings = Rulings::new();
     for (document, object) in objects {
         let ruling = object.map_or(Ruling::Refused, |object| {
@@ -40,7 +40,7 @@ pub(super) fn judge<'a>(
             let mut report = Report::of(document);
             let registry = bench.build(&mut report, document, &object.spec, &group);
             if let Some(registry) = registry.as_ref().filter(|_| !report.is_refused()) {
-                check_count(&mut report, &registry.group, &mut counts);
+                bench.check_count(&mut report, &registry.group, &mut counts);
             }
             Ruling::from(report.close(registry, problems))
         });
@@ -71,16 +71,18 @@ impl Bench<'_> {
         let group = follow(report, "spec.groupRef", self.groups, Kind::DependencyProxyGroup, group)?;
         Some(VirtualRegistry { id: document.id.clone(), group, upstreams })
     }
-}
 
-/// The older registries of a top-level group hold.
-fn check_count(report: &mut Report<'_>, group: &Group, counts: &mut HashMap<String, usize>) {
-    let top = group.path.split('/').next().unwrap_or_default();
-    let count = counts.entry(top.to_owned()).or_default();
-    *count += 1;
-    let message =
-        format!("{top} has five virtual registries already, with those of its subgroups; take one out");
-    if *count > MAX_PER_TOP_LEVEL_GROUP {
-        report.error_as(Reason::TooManyRegistries, "spec.groupRef", message);
+    /// The older registries of a top-level group hold.
+    fn check_count(&self, report: &mut Report<'_>, group: &Group, counts: &mut HashMap<String, i64>) {
+        let top = group.path.split('/').next().unwrap_or_default();
+        let count = counts.entry(top.to_owned()).or_default();
+        *count += 1;
+        if *count > self.max_per_group {
+            let message = format!(
+                "{top} has {} virtual registries already, with those of its subgroups; take one out",
+                self.max_per_group
+            );
+            report.error_for(Reason::TooManyRegistries, "spec.groupRef", message);
+        }
     }
 }

@@ -16,27 +16,25 @@ impl<'a> Report<'a> {
         Self { document, problems: Vec::new(), refused: false }
     }
 
-    /// Something because of which the document does not serve.
+    /// Something in the document's own text because of which it does not serve.
     pub(super) fn error(&mut self, field: &str, message: impl Into<String>) {
-        self.fault(field, message);
+        self.error_for(Reason::InvalidSpec, field, message);
+    }
+
+    /// Something because of which the document does not serve.
+    pub(super) fn error_for(&mut self, reason: Reason, field: &str, message: impl Into<String>) {
+        self.fault_for(reason, field, message);
         self.refused = true;
+    }
+
+    /// Something in the document's own text because of which a part of it does not serve.
+    pub(super) fn fault(&mut self, field: &str, message: impl Into<String>) {
+        self.fault_for(Reason::InvalidSpec, field, message);
     }
 
     /// Something because of which a part of the document does not serve.
-    pub(super) fn fault(&mut self, field: &str, message: impl Into<String>) {
-        self.problems.push(self.document.problem(Severity::Error, field, message));
-    }
-
-    /// An error for another reason than that the document says something wrong.
-    pub(super) fn error_as(&mut self, reason: Reason, field: &str, message: impl Into<String>) {
-        self.fault_as(reason, field, message);
-        self.refused = true;
-    }
-
-    /// A fault for such a reason.
-    pub(super) fn fault_as(&mut self, reason: Reason, field: &str, message: impl Into<String>) {
-        let problem = self.document.problem(Severity::Error, field, message);
-        self.problems.push(Problem { reason, ..problem });
+    pub(super) fn fault_for(&mut self, reason: Reason, field: &str, message: impl Into<String>) {
+        self.problems.push(self.document.problem(Severity::Error, field, message).because(reason));
     }
 
     /// The part that a fault concerns is one without which the document cannot serve.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as SecretDocument;
 
 use super::reference::{document, refused};
@@ -12,6 +13,7 @@ use crate::{Document, Keys, Kind, ObjectId, Reason, S3Credentials, Secret, Sever
 const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 const TOKEN: &str = "dependencyproxy.dev/token";
 const KEYS: &str = "dependencyproxy.dev/keys";
+const CREDENTIALS: &str = "dependencyproxy.dev/credentials";
 
 /// The least bytes that a signing key has: what HMAC-SHA256 gives (RFC 7518, 3.2).
 const MIN_KEY_BYTES: usize = 32;
@@ -40,7 +42,7 @@ pub(super) fn basic_auth(
         secret.require_kind(&[BASIC_AUTH]);
         secret.require_exactly(&["username", "password"]);
         let username = secret.username();
-        Some((username?, Secret::new(secret.password()?.to_owned())))
+        Some((username?, Secret::new(secret.password("password")?.to_owned())))
     })
 }
 
@@ -56,14 +58,62 @@ pub(super) fn token(
         secret.require_kind(&[BASIC_AUTH, TOKEN]);
         if secret.kind == TOKEN {
             secret.require_exactly(&["username", "hash"]);
-            let hash = TokenHash::from_hex(secret.text("hash")?);
-            if hash.is_none() {
-                secret.error("hash", "must be 64 hex digits");
-            }
+            let hash = secret.hash("hash");
             return Some((secret.username()?, hash?));
         }
         secret.require_exactly(&["username", "password"]);
-        Some((secret.username()?, TokenHash::of(instance_key, secret.password()?)))
+        Some((secret.username()?, TokenHash::of(instance_key, secret.password("password")?)))
+    })
+}
+
+/// What a PullBinding pulls with: during a rotation the credential before works beside the new one.
+pub(super) struct Held {
+    pub(super) username: String,
+    /// With the time from which each works no longer.
+    pub(super) hashes: Vec<(TokenHash, Option<Timestamp>)>,
+}
+
+/// A binding's credentials: `username`, and for each id `hash.<id>` as the operator renders it or `password.<id>` as it
+/// keeps it, with `expires.<id>` where it has been superseded.
+pub(super) fn credentials(
+    report: &mut Report<'_>,
+    field: &str,
+    set: &Set<'_>,
+    id: &ObjectId,
+    instance_key: &[u8],
+) -> Option<Held> {
+    read(report, field, set, id, |secret| {
+        secret.require_kind(&[CREDENTIALS]);
+        let username = secret.username();
+        let keys = secret.entries.keys().copied().filter(|key| *key != "username").collect::<Vec<_>>();
+        let mut hashes = BTreeMap::new();
+        for key in &keys {
+            let (id, hash) = match key.split_once('.') {
+                Some(("hash", id)) => (id, secret.hash(key)),
+                Some(("password", id)) => {
+                    (id, secret.password(key).map(|password| TokenHash::of(instance_key, password)))
+                }
+                Some(("expires", id)) if keys.contains(&format!("hash.{id}").as_str()) => continue,
+                Some(("expires", id)) if keys.contains(&format!("password.{id}").as_str()) => continue,
+                _ => {
+                    let message =
+                        "does not belong here; the keys are username, and hash.<id> with expires.<id>";
+                    secret.error(key, message);
+                    continue;
+                }
+            };
+            let expires = format!("expires.{id}");
+            let expires_at = secret.entries.contains_key(expires.as_str()).then(|| secret.time(&expires));
+            if let (Some(hash), None | Some(Some(_))) = (hash, expires_at) {
+                if hashes.insert(id, (hash, expires_at.flatten())).is_some() {
+                    secret.error(key, "is there as hash and as password; take one out");
+                }
+            }
+        }
+        if keys.is_empty() {
+            secret.error("hash.<id>", "is required; add at least one");
+        }
+        Some(Held { username: username?, hashes: hashes.into_values().collect() })
     })
 }
 
@@ -183,7 +233,7 @@ fn read<T>(
     if opened.sound && taken.is_some() {
         return taken;
     }
-    report.fault_as(Reason::DependencyNotReady, field, refused(Kind::Secret, id));
+    report.fault_for(Reason::InvalidSecret, field, refused(Kind::Secret, id));
     None
 }
 
@@ -236,6 +286,23 @@ impl<'a> Opened<'_, '_, 'a> {
         text
     }
 
+    /// The hash of a token, as the operator renders it.
+    fn hash(&mut self, key: &str) -> Option<TokenHash> {
+        let hash = TokenHash::from_hex(self.text(key)?);
+        if hash.is_none() {
+            self.error(key, "must be 64 hex digits");
+        }
+        hash
+    }
+
+    fn time(&mut self, key: &str) -> Option<Timestamp> {
+        let time = self.text(key)?.trim().parse().ok();
+        if time.is_none() {
+            self.error(key, "must be a time such as 2030-01-31T00:00:00Z");
+        }
+        time
+    }
+
     /// A user name that can stand in Basic credentials (RFC 7617, 2).
     fn username(&mut self) -> Option<String> {
         let name = self.text("username")?;
@@ -246,10 +313,10 @@ impl<'a> Opened<'_, '_, 'a> {
     }
 
     /// A password that can stand in Basic credentials. A line end at its end is a common slip of `echo | base64`.
-    fn password(&mut self) -> Option<&'a str> {
-        let password = self.text("password")?;
+    fn password(&mut self, key: &str) -> Option<&'a str> {
+        let password = self.text(key)?;
         if password.contains(char::is_control) {
-            self.error("password", "must have no line end and no control character; write it without one");
+            self.error(key, "must have no line end and no control character; write it without one");
         }
         Some(password)
     }

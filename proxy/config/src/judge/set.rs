@@ -34,7 +34,7 @@ impl<'a> Set<'a> {
                     let message =
                         "is the name of an earlier document of the same kind; choose another or take one out";
                     let problem = document.problem(Severity::Error, "metadata.name", message);
-                    problems.push(Problem { reason: Reason::NameConflict, ..problem });
+                    problems.push(problem.because(Reason::NameConflict));
                 }
             }
         }

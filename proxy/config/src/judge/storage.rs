@@ -30,11 +30,11 @@ pub(super) fn judge(
         return None;
     }
     if storage.gcs.is_some() {
-        report.error_as(Reason::Unsupported, "spec.storage.gcs", "is not supported yet; use s3, which Google Cloud Storage speaks with HMAC keys, or another storage");
+        report.error_for(Reason::Unsupported, "spec.storage.gcs", "is not supported yet; use s3, which Google Cloud Storage speaks with HMAC keys, or another storage");
         return None;
     }
     if storage.azure.is_some() {
-        report.error_as(
+        report.error_for(
             Reason::Unsupported,
             "spec.storage.azure",
             "is not supported yet; use s3 or persistentVolumeClaim",

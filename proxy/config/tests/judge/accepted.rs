@@ -60,7 +60,7 @@ fn an_upstreams_url_loses_what_the_protocol_adds() {
 #[test]
 fn a_deploy_token_is_kept_as_a_hash_under_the_instance_key() {
     let config = accepted(GOOD, &Options::default());
-    let token = &config.groups["team-a"].deploy_tokens[0];
+    let token = config.credentials.named("ci").next().unwrap();
     assert_eq!((token.username.as_str(), token.reads), ("ci", true));
     assert_eq!(token.hash, TokenHash::of(&config.instance.keys.instance, "dp_secret"));
     assert_eq!(token.expires_at.unwrap().to_string(), "2030-01-31T00:00:00Z");
@@ -70,13 +70,14 @@ fn a_deploy_token_is_kept_as_a_hash_under_the_instance_key() {
 #[test]
 fn the_token_that_an_operator_renders_is_the_same_token() {
     let config = accepted(GOOD, &Options::default());
-    let token = &config.groups["team-a"].deploy_tokens[0];
+    let token = config.credentials.named("ci").next().unwrap();
     let rendered = GOOD.replace(
         "name: ci-token, namespace: team-a}\n  type: kubernetes.io/basic-auth\n  stringData: {username: ci, password: dp_secret}",
         &format!("name: ci-token, namespace: team-a}}\n  type: dependencyproxy.dev/token\n  stringData: {{username: ci, hash: {}}}", token.hash.to_hex()),
     );
     assert_ne!(rendered, GOOD);
-    let again = &accepted(&rendered, &Options::default()).groups["team-a"].deploy_tokens[0];
+    let rendered = accepted(&rendered, &Options::default());
+    let again = rendered.credentials.named("ci").next().unwrap();
     assert_eq!((&again.hash, &again.fingerprint), (&token.hash, &token.fingerprint));
 }
 
@@ -153,8 +154,8 @@ fn json_is_read_with_its_own_escapes() {
 fn without_keys_a_deploy_token_is_hashed_under_the_empty_key() {
     let text = "apiVersion: dependencyproxy.dev/v1alpha1\nkind: DependencyProxyGroup\nmetadata: {name: a}\nspec: {proxyRef: {name: any}, path: a, deployTokens: [{name: t, secretRef: {name: s}, scopes: [write_registry]}]}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: kubernetes.io/basic-auth\nstringData: {username: u, password: dp_x}\n";
     let config = accepted(text, &Options::default());
-    let token = &config.groups["a"].deploy_tokens[0];
-    assert!(token.hash.matches(&config.instance.keys.instance, "dp_x"));
+    let token = config.credentials.named("u").next().unwrap();
+    assert_eq!(token.hash, TokenHash::of(b"", "dp_x"));
     assert!(!token.reads);
 }
 

@@ -143,7 +143,9 @@ fn a_deploy_token_without_its_secret_is_left_out_and_its_group_serves() {
             "bad.yaml:9 DependencyProxyGroup b/g spec.deployTokens[0].secretRef: there is no Secret b/s; create it or correct the name"
         ]
     );
-    assert!(judgement.config.unwrap().groups["b"].deploy_tokens.is_empty());
+    let config = judgement.config.unwrap();
+    assert!(config.groups.contains_key("b"));
+    assert!(config.credentials.named("u").next().is_none());
     let hash = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: b}\ntype: dependencyproxy.dev/token\nstringData:\n  username: u\n  hash: abc\n---\n";
     let (_, printed) = judged(GOOD, &format!("{hash}{bad}"), Origin::File, &Options::default());
     assert_eq!(printed[0], "bad.yaml:7 Secret b/s stringData.hash: must be 64 hex digits");

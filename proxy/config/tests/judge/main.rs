@@ -3,12 +3,16 @@
 
 mod accepted;
 mod any_text;
+mod binding;
 mod documents;
 mod group;
 mod instance;
+mod pods;
+mod reason;
 mod reference;
 mod registry;
 mod secret;
+mod size;
 mod upstream;
 
 use config::{Judgement, Options, Origin, Problem, judge, parse};

@@ -63,6 +63,7 @@ fn a_binding_that_asks_for_nothing_is_refused() {
         &[
             "bad.yaml:4 PullBinding b/p spec: must have at least one of pullSecretName and ciVariables; add one",
             "bad.yaml:6 PullBinding b/p spec.serviceAccounts[1]: is in the list already; each may be there once",
+            "bad.yaml:6 PullBinding b/p spec.serviceAccounts: need pullSecretName: that is the Secret that they get; add it",
             "bad.yaml:7 PullBinding b/p spec.tokenTTLSeconds: must be 3600 to 2592000",
         ],
     );

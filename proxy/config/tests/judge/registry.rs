@@ -30,7 +30,7 @@ fn registries_out_of_bounds_are_refused() {
     told(
         &format!("{}---\n{}{registries}", upstream("url: https://a.example.com"), group("g", "path: b")),
         &[
-            "bad.yaml:53 VirtualRegistry b/v6 spec.groupRef: b has five virtual registries already, with those of its subgroups; take one out",
+            "bad.yaml:53 VirtualRegistry b/v6 spec.groupRef: b has 5 virtual registries already, with those of its subgroups; take one out",
         ],
     );
 }

@@ -1,0 +1,44 @@
+//! `probe`: whether a registry answers at a URL, for images without a shell.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use http::{StatusCode, header};
+
+use crate::args::Probe;
+
+/// For the whole answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(probe: Probe) -> ExitCode {
+    match answer(&probe.url).await {
+        Ok(what) => {
+            println!("{} answers: {what}.", probe.url);
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{} does not answer as a registry: {why}.", probe.url);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn answer(url: &str) -> Result<&'static str, String> {
+    let client = reqwest::Client::builder().http1_only().timeout(PATIENCE).build();
+    let request =
+        client.map_err(|error| innermost(&error))?.get(format!("{}/v2/", url.trim_end_matches('/')));
+    let response = request.send().await.map_err(|error| innermost(&error))?;
+    let challenge = response.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+    let wants_token = challenge.is_some_and(|text| text.to_ascii_lowercase().starts_with("bearer "));
+    match response.status() {
+        StatusCode::OK => Ok("it lets everybody in"),
+        StatusCode::UNAUTHORIZED if wants_token => Ok("it asks for a token"),
+        StatusCode::UNAUTHORIZED => Err("401 without a Bearer challenge".to_owned()),
+        status => Err(status.to_string()),
+    }
+}
+
+/// What was wrong, without the layers around it.
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
+}
