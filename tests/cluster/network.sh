@@ -2,7 +2,7 @@
 
 bridge() {
   # A pod that reaches a pod of its own node through a Service: the answer passes the bridge alone, and must be seen.
-  modprobe --quiet br_netfilter || true
+  modprobe br_netfilter 2>/dev/null || true
   ip link add "$prefix-bridge" type bridge
   ip addr add "$gateway/24" dev "$prefix-bridge"
   ip link set "$prefix-bridge" up

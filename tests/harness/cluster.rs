@@ -144,7 +144,8 @@ impl Cluster {
         run(&["hosts".into(), registry.into()], toml).await.succeeds();
     }
 
-    /// An upstream registry as a pod, and a way to push to it. It has `library/busybox` already.
+    /// An upstream registry as a pod, and a way to push to it. It has `library/busybox` and
+    /// `tools/crane`, which is busybox with crane, already.
     ///
     /// Pods reach it at `http://registry.upstream.svc:5000`, kubelets at `localhost:30501`.
     ///
