@@ -5,10 +5,14 @@ SHELL := /bin/bash
 TOOLS := $(or $(DEPENDENCY_PROXY_TOOLS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dependency-proxy-tools)
 DENY = $(TOOLS)/cargo-deny-$(shell awk '$$1 == "cargo-deny" {print $$2}' tests/tools.list)/cargo-deny
 
-.PHONY: help run test lint unit demo bench tools advisories rust
+IMAGE := $(or $(CARGO_TARGET_DIR),target)/image/dependency-proxy.tar
+# Nodes of a cluster need root; without it, their tests are left out.
+NODES := $(if $(filter 0,$(shell id -u)),image)
+
+.PHONY: help run test lint unit e2e demo bench image cluster cluster-down tools advisories rust
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: rust ## build and start the proxy; arguments: make run ARGS="-f documents.yaml --listen 127.0.0.1:5001"
 	cargo build --release --locked --bin dependency-proxy
@@ -22,9 +26,15 @@ lint: tools rust ## formatting, clippy, documentation, banned crates, licences, 
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	$(DENY) --locked check bans licenses sources
 
-unit: tools rust ## every test, with the real registries, stores and clients
+unit: tools rust $(NODES) ## every test, with the real registries, stores, clients, API server and nodes
 	cargo build --locked --workspace --bins
-	cargo test --locked --workspace --no-fail-fast
+	@log=$$(mktemp); status=0; set -o pipefail; \
+	cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$$log" || status=$$?; \
+	grep -o 'left out: .*' "$$log" | sort -u; rm -f "$$log"; exit $$status
+
+e2e: tools rust $(NODES) ## the tests on real nodes alone, as root; one: make e2e ARGS=quickstart
+	cargo build --locked --workspace --bins
+	cargo test --locked --package dependency-proxy-tests --test e2e -- $(ARGS)
 
 demo: rust ## the whole job on this machine: a real registry, a real image, real clients
 	tests/tools.sh registry
@@ -35,6 +45,15 @@ demo: rust ## the whole job on this machine: a real registry, a real image, real
 bench: tools rust ## measure, and print each figure beside the one asked for; one alone: make bench ARGS=memory
 	cargo build --release --locked --bin dependency-proxy
 	cargo bench --locked --package dependency-proxy-tests --bench figures -- $(ARGS)
+
+image: tools rust ## both programs, static, in an image from scratch: target/image/dependency-proxy.tar
+	deploy/image.sh
+
+cluster: image ## start a cluster of two real nodes on this machine, as root, and print what to do next
+	tests/cluster/quickstart $(IMAGE)
+
+cluster-down: ## remove that cluster
+	tests/cluster/cluster down
 
 tools: ## install the programs that the tests run (Debian packages as root, the rest from source)
 	tests/tools.sh

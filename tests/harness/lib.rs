@@ -9,15 +9,19 @@
     reason = "a test ends where its ground is missing"
 )]
 
+pub mod api_server;
 pub mod blob;
 pub mod client;
+pub mod cluster;
 pub mod documents;
 pub mod egress;
 pub mod hostile;
 pub mod image;
+pub mod kubectl;
 pub mod process;
 pub mod proxy;
 pub mod pull;
+mod reaper;
 pub mod registry;
 pub mod repository;
 pub mod s3;

@@ -15,8 +15,10 @@ fn every_example_is_accepted_without_a_problem() {
     for example in examples {
         let mut check = Command::new(tool::own("dependency-proxy"));
         let output = check.args(["check", "-f", example]).current_dir(root()).output().unwrap();
+        // Workloads that pull are not the proxy's business.
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.is_empty(), "{example}: {said}");
+        let said = said.lines().filter(|line| !line.ends_with("it is ignored")).collect::<Vec<_>>();
+        assert!(output.status.success() && said.is_empty(), "{example}: {said:?}");
     }
 }
 

@@ -103,12 +103,15 @@ fn every_field_of_every_kind_has_its_row_with_default_and_limits() {
     }
 }
 
-/// Every field below a schema that is written by a person: references and label selectors count as one.
+/// Every field below a schema that is written by a person: references, label selectors and Kubernetes' own types count
+/// as one.
 fn collect(prefix: &str, schema: &Value, fields: &mut Vec<(String, Value)>) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         let inner = if field["type"] == "array" { &field["items"] } else { field };
-        let is_reference = name.ends_with("Ref") || inner["properties"]["matchLabels"].is_object();
+        let of_kubernetes = ["resources", "tolerations"].contains(&name.as_str());
+        let is_reference =
+            of_kubernetes || name.ends_with("Ref") || inner["properties"]["matchLabels"].is_object();
         let has_fields = inner["properties"].as_object().is_some_and(|fields| !fields.is_empty());
         if has_fields && !is_reference {
             let list = if field["type"] == "array" { "[]" } else { "" };

@@ -158,12 +158,14 @@ impl Reader {
             return;
         }
         let Some(kind) = Kind::of(&version, &name) else {
+            // A file for kubectl may bring its workloads along; a slip in our own group's version is a slip.
+            let is_ours = version == "v1" || version.split('/').next() == crds::API_VERSION.split('/').next();
             let (severity, message) = match self.origin {
-                Origin::File => (
+                Origin::File if is_ours => (
                     Severity::Error,
                     format!("is no kind of {version} that is known here; take the document out"),
                 ),
-                Origin::Rendered => {
+                Origin::File | Origin::Rendered => {
                     (Severity::Warning, format!("is no kind of {version} that is known here; it is ignored"))
                 }
             };
@@ -270,8 +272,9 @@ impl TypedReader<'_> {
 
 /// A document's value. JSON is read as JSON: its escapes are not all YAML's.
 fn value(text: &str) -> Result<Value, serde_yaml::Error> {
-    if text.trim_start().starts_with('{')
-        && let Ok(value) = serde_json::from_str(text)
+    let body = text.strip_prefix("---").unwrap_or(text).trim_start();
+    if body.starts_with('{')
+        && let Ok(value) = serde_json::from_str(body)
     {
         return Ok(value);
     }
@@ -340,6 +343,22 @@ impl Kind {
             _ => &[],
         };
         known.iter().find(|k| k.as_str() == kind).copied()
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [
+            Self::DependencyProxy,
+            Self::RegistryUpstream,
+            Self::DependencyProxyGroup,
+            Self::VirtualRegistry,
+            Self::PullBinding,
+            Self::Secret,
+            Self::ConfigMap,
+            Self::Namespace,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == name)
     }
 
     /// The kind as documents write it.

@@ -1,0 +1,148 @@
+//! How clients reach the pods.
+
+use crds::ServiceType;
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
+    IngressSpec, IngressTLS, ServiceBackendPort,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::{Value, json};
+
+use super::metadata;
+use crate::apply::Object;
+use crate::instance::plan::{Plan, REGISTRY_PORT};
+use crate::optional::{self, Optional};
+use crate::pods::ADMIN_PORT;
+
+pub(super) fn service(plan: &Plan) -> Object {
+    let wanted = &plan.spec.expose.service;
+    let kind = match wanted.kind {
+        ServiceType::ClusterIP => "ClusterIP",
+        ServiceType::NodePort => "NodePort",
+        ServiceType::LoadBalancer => "LoadBalancer",
+    };
+    let mut metadata = metadata(plan, plan.name());
+    metadata.annotations = Some(wanted.annotations.clone()).filter(|annotations| !annotations.is_empty());
+    Object::of(&Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            type_: Some(kind.to_owned()),
+            selector: Some(plan.selector()),
+            traffic_distribution: wanted.traffic_distribution.clone(),
+            ports: Some(vec![ServicePort { node_port: wanted.node_port, ..port("registry", REGISTRY_PORT) }]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    })
+}
+
+/// Each pod by its own address, for Prometheus.
+pub(super) fn metrics_service(plan: &Plan) -> Object {
+    let mut metadata = metadata(plan, format!("{}-metrics", plan.name()));
+    if let Some(labels) = &mut metadata.labels {
+        labels.insert("app.kubernetes.io/component".to_owned(), "metrics".to_owned());
+    }
+    Object::of(&Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            selector: Some(plan.selector()),
+            ports: Some(vec![port("metrics", ADMIN_PORT.into())]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    })
+}
+
+fn port(name: &str, number: i32) -> ServicePort {
+    ServicePort {
+        name: Some(name.to_owned()),
+        port: number,
+        target_port: Some(IntOrString::String(name.to_owned())),
+        protocol: Some("TCP".to_owned()),
+        ..ServicePort::default()
+    }
+}
+
+pub(super) fn ingress(plan: &Plan) -> Option<Object> {
+    let wanted = plan.spec.expose.ingress.as_ref()?;
+    let host = plan.url.domain().map(str::to_owned);
+    let mut metadata = metadata(plan, plan.name());
+    metadata.annotations = Some(wanted.annotations.clone()).filter(|annotations| !annotations.is_empty());
+    let path = HTTPIngressPath {
+        path: Some("/".to_owned()),
+        path_type: "Prefix".to_owned(),
+        backend: IngressBackend {
+            service: Some(IngressServiceBackend {
+                name: plan.name(),
+                port: Some(ServiceBackendPort { name: Some("registry".to_owned()), number: None }),
+            }),
+            ..IngressBackend::default()
+        },
+    };
+    Some(Object::of(&Ingress {
+        metadata,
+        spec: Some(IngressSpec {
+            ingress_class_name: wanted.class_name.clone(),
+            tls: (plan.url.scheme() == "https").then(|| {
+                vec![IngressTLS {
+                    hosts: host.clone().map(|host| vec![host]),
+                    secret_name: wanted.tls_secret_name.clone(),
+                }]
+            }),
+            rules: Some(vec![IngressRule { host, http: Some(HTTPIngressRuleValue { paths: vec![path] }) }]),
+            ..IngressSpec::default()
+        }),
+        ..Ingress::default()
+    }))
+}
+
+pub(super) fn route(plan: &Plan, optional: &Optional) -> Option<Object> {
+    let wanted = plan.spec.expose.gateway.as_ref().filter(|_| optional.gateway)?;
+    let mut value = json!({
+        "metadata": metadata(plan, plan.name()),
+        "spec": {
+            "parentRefs": wanted.parent_refs,
+            "rules": [{
+                "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+                "backendRefs": [{"name": plan.name(), "port": REGISTRY_PORT}],
+                // A blob takes as long as it takes.
+                "timeouts": {"request": "0s"},
+            }],
+        },
+    });
+    if let Some(host) = plan.url.domain() {
+        value["spec"]["hostnames"] = json!([host]);
+    }
+    Some(Object::dynamic(optional::http_route(), value))
+}
+
+/// What cert-manager is asked for; it writes the Secret and renews it.
+pub(super) fn certificate(plan: &Plan, optional: &Optional) -> Option<Object> {
+    let issuer = plan.spec.tls.as_ref()?.issuer_ref.as_ref().filter(|_| optional.cert_manager)?;
+    let namespace = &plan.id.namespace;
+    let name = plan.name();
+    let mut names = vec![format!("{name}.{namespace}.svc"), format!("{name}.{namespace}.svc.cluster.local")];
+    let mut addresses = Vec::new();
+    let urls = plan.spec.additional_urls.iter().filter_map(|url| url::Url::parse(url).ok());
+    for url in std::iter::once(plan.url.clone()).chain(urls) {
+        match url.host() {
+            Some(url::Host::Domain(host)) => names.push(host.to_owned()),
+            Some(url::Host::Ipv4(address)) => addresses.push(address.to_string()),
+            Some(url::Host::Ipv6(address)) => addresses.push(address.to_string()),
+            None => {}
+        }
+    }
+    names.sort();
+    names.dedup();
+    let mut spec = json!({
+        "secretName": plan.tls_secret,
+        "dnsNames": names,
+        "issuerRef": Value::from(serde_json::to_value(issuer).unwrap_or_default()),
+    });
+    if !addresses.is_empty() {
+        spec["ipAddresses"] = json!(addresses);
+    }
+    Some(Object::dynamic(optional::certificate(), json!({"metadata": metadata(plan, name), "spec": spec})))
+}

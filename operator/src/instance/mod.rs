@@ -1,0 +1,262 @@
+//! DependencyProxy: from judged documents to pods that serve them.
+//!
+//! Five steps: what the world holds (dereference) -> [`plan`] (validate) -> [`build`] -> apply -> [`status`].
+
+mod build;
+pub mod keys;
+mod plan;
+mod status;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use config::{Kind, ObjectId};
+use crds::DependencyProxy;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use kube::api::{ObjectMeta, Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::{Api, Resource, ResourceExt};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use crate::apply::{FIELD_MANAGER, Object, Outcome};
+use crate::context::{Context, Error};
+use crate::event::announce;
+use crate::optional::Optional;
+use crate::pods::Pods;
+use crate::world::{Rendering, Report, id_of, keys_secret};
+use keys::Keys;
+use plan::{Plan, Refusal};
+use status::{Findings, status};
+
+pub use plan::child;
+pub(crate) use status::sentences;
+
+/// When nothing happens, everything is looked at again after so long.
+const RESYNC: Duration = Duration::from_secs(300);
+/// While pods wait for documents.
+const SOON: Duration = Duration::from_millis(200);
+/// While pods start, or nobody knows yet how the store and the upstreams are.
+const LATER: Duration = Duration::from_secs(2);
+/// How often upstreams and store of a healthy instance are asked about: `kubectl get` shall not lag behind for long.
+const HEALTH: Duration = Duration::from_secs(15);
+/// After so long without the documents a pod is nudged once more.
+const NUDGE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Since when an instance's documents are on their way to the pods, and how often these were nudged again.
+#[derive(Default)]
+pub struct Pushes(Mutex<HashMap<ObjectId, Push>>);
+
+struct Push {
+    hash: String,
+    since: Instant,
+    nudges: u32,
+    is_done: bool,
+}
+
+/// Brings one instance where its documents want it.
+///
+/// # Errors
+/// When the API server refuses; it is tried again.
+pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Result<Action, Error> {
+    if proxy.metadata.deletion_timestamp.is_some() {
+        // Everything it owns goes with it.
+        return Ok(Action::await_change());
+    }
+    let id = id_of(proxy.as_ref());
+    if !ensure_keys(&proxy, &id, &context).await? {
+        return Ok(Action::requeue(SOON));
+    }
+    let rendering = context.world.borrow().instances.get(&id).cloned();
+    // What is not in the world yet will be in a moment, and then this is called again.
+    let Some(rendering) = rendering else { return Ok(Action::requeue(LATER)) };
+    if rendering.proxy.metadata.generation != proxy.metadata.generation {
+        return Ok(Action::requeue(SOON));
+    }
+    let optional = context.discovery.look(&context.client).await?;
+    let planned = Plan::of(&rendering, &context.proxy_image, &context.namespace);
+    let is_suspended = proxy.spec.suspend;
+    let mut refusal = None;
+    match &planned {
+        Ok(plan) if !is_suspended => refusal = apply(plan, optional, &context).await?,
+        Ok(_) => {}
+        Err(reason) => refusal = Some(reason.clone()),
+    }
+    let pods = Pods::look(&context.client, &context.http, &id).await?;
+    let is_pushed = match rendering.hash() {
+        Some(hash) if planned.is_ok() && !is_suspended => push(&id, hash, &pods, &context).await?,
+        _ => true,
+    };
+    let is_current = rendering.hash().is_some_and(|hash| pods.all_have(hash));
+    let pushed = is_current.then(|| rendering.clone());
+    context.reports.add(&id, Report { rendering: pushed, upstreams: pods.upstreams() });
+    let settled = write_status(&proxy, &rendering, refusal, optional, &pods, &context).await?;
+    Ok(Action::requeue(match (is_pushed, settled) {
+        (false, _) => SOON,
+        (true, false) => LATER,
+        (true, true) if pods.ready().next().is_some() => HEALTH,
+        (true, true) => RESYNC,
+    }))
+}
+
+/// The instance's keys are there and one step on. `false` where they have only just been made.
+async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) -> Result<bool, Error> {
+    if proxy.spec.auth.keys_secret_ref.is_some() || proxy.spec.suspend {
+        return Ok(true);
+    }
+    let name = keys_secret(id).name;
+    let secret = Api::<Secret>::namespaced(context.client.clone(), &id.namespace).get_opt(&name).await?;
+    let request = proxy.annotations().get(keys::ROTATE).map(String::as_str);
+    let known = secret.as_ref().and_then(Keys::of);
+    let now = Timestamp::now();
+    let next = match &known {
+        None => Keys::first(now, request)?,
+        Some(known) => {
+            let shared = context.shared_keys.lock().get(id).cloned().unwrap_or_default();
+            known.next(now, &proxy.spec.auth.signing_keys, request, &shared)?
+        }
+    };
+    if known.as_ref() == Some(&next) {
+        return Ok(true);
+    }
+    if known.is_some() {
+        tracing::info!(instance = %id, signs = next.current(), "the signing keys go one step on");
+    }
+    let owner = proxy.controller_owner_ref(&());
+    let made = Secret {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(id.namespace.clone()),
+            annotations: Some(next.annotations),
+            labels: Some([("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned())].into()),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        type_: Some(keys::KIND.to_owned()),
+        data: Some(next.data),
+        ..Secret::default()
+    };
+    context.applier.apply(&Object::of(&made)).await?;
+    Ok(known.is_some())
+}
+
+/// Applies what was built, in order. A refusal where somebody else has the name of an object.
+async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Option<Refusal>, Error> {
+    let objects = build::all(plan, &optional);
+    let mut refusal = None;
+    for object in &objects {
+        if context.applier.apply(object).await? == Outcome::Taken {
+            refusal = Some(Refusal { reason: "NameConflict", message: object.taken() });
+        }
+    }
+    let names = objects.iter().map(|object| (object.resource.kind.clone(), object.name.clone()));
+    let names = names.collect::<BTreeSet<_>>();
+    if context.built.lock().get(&plan.id) != Some(&names) {
+        let labels = format!(
+            "app.kubernetes.io/managed-by={FIELD_MANAGER},app.kubernetes.io/name=dependency-proxy,app.kubernetes.io/instance={}",
+            plan.id.name
+        );
+        for resource in build::prunable(&optional) {
+            context.applier.prune(&resource, &plan.id.namespace, &labels, &objects).await?;
+        }
+        context.built.lock().insert(plan.id.clone(), names);
+    }
+    Ok(refusal)
+}
+
+/// Sees to it that all pods get the documents. `true` when every ready pod has them.
+async fn push(id: &ObjectId, hash: &str, pods: &Pods, context: &Context) -> Result<bool, Error> {
+    context.shared_keys.lock().insert(id.clone(), pods.shared_keys());
+    pods.nudge(&context.client, hash).await?;
+    let is_there = pods.ready().next().is_none() || pods.all_have(hash);
+    let again = context.pushes.step(id, hash, is_there, &context.metrics.push_duration);
+    if let Some(time) = again {
+        pods.nudge_again(&context.client, hash, time).await?;
+    }
+    Ok(is_there)
+}
+
+impl Pushes {
+    /// Takes note of how far a push is. The number of the next nudge, when it is time for one.
+    fn step(
+        &self,
+        id: &ObjectId,
+        hash: &str,
+        is_there: bool,
+        duration: &prometheus_client::metrics::histogram::Histogram,
+    ) -> Option<u32> {
+        let mut pushes = self.0.lock();
+        let begun = || Push { hash: hash.to_owned(), since: Instant::now(), nudges: 0, is_done: false };
+        let push = pushes.entry(id.clone()).or_insert_with(begun);
+        if push.hash != hash {
+            *push = begun();
+        }
+        if is_there {
+            if !push.is_done {
+                duration.observe(push.since.elapsed().as_secs_f64());
+                push.is_done = true;
+            }
+            return None;
+        }
+        push.is_done = false;
+        if push.since.elapsed() < NUDGE_AGAIN * (push.nudges + 1) {
+            return None;
+        }
+        push.nudges += 1;
+        Some(push.nudges)
+    }
+}
+
+/// Writes the status where it changed. Whether the instance is as it shall be.
+async fn write_status(
+    proxy: &DependencyProxy,
+    rendering: &Rendering,
+    refusal: Option<Refusal>,
+    optional: Optional,
+    pods: &Pods,
+    context: &Context,
+) -> Result<bool, Error> {
+    let id = &id_of(proxy);
+    let name = child(id);
+    let deployment =
+        Api::<Deployment>::namespaced(context.client.clone(), &id.namespace).get_opt(&name).await?;
+    let service = Api::<Service>::namespaced(context.client.clone(), &id.namespace).get_opt(&name).await?;
+    let problems = rendering.problems.get(&(Kind::DependencyProxy, id.clone()));
+    let api = Api::<DependencyProxy>::namespaced(context.client.clone(), &id.namespace);
+    let findings = Findings {
+        proxy,
+        rendering,
+        refusal,
+        problems: problems.map(Vec::as_slice).unwrap_or_default(),
+        deployment: deployment.as_ref(),
+        service: service.as_ref(),
+        pods,
+        optional,
+        now: Timestamp::now(),
+    };
+    let status = status(&findings);
+    let bytes = i64::try_from(rendering.documents.len()).unwrap_or(i64::MAX);
+    context
+        .metrics
+        .rendered_bytes
+        .get_or_create_owned(&crate::metrics::Proxy { proxy: id.to_string() })
+        .set(bytes);
+    if context.statuses.is_news(proxy, proxy.status.as_ref(), &status) {
+        let patch = json!({"apiVersion": crds::API_VERSION, "kind": "DependencyProxy", "status": status});
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        match api.patch_status(&id.name, &parameters, &Patch::Apply(patch)).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(true),
+            result => drop(result?),
+        }
+        let before = proxy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        announce(&context.recorder, &proxy.object_ref(&()), before, &status.conditions).await;
+        context.statuses.note(proxy, &status);
+    }
+    let settled = |kind: &str, wanted: &str| {
+        status.conditions.iter().any(|condition| condition.type_ == kind && condition.status == wanted)
+    };
+    Ok(settled("Progressing", "False") && settled("StorageReachable", "True"))
+}

@@ -1,0 +1,217 @@
+//! What is true of an instance, in words. Only from what was applied and what pods said.
+
+use config::Problem;
+use crds::{DependencyProxy, DependencyProxyStatus, Storage};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+
+use super::plan::Refusal;
+use crate::condition::{Conditions, State};
+use crate::optional::Optional;
+use crate::pods::Pods;
+use crate::world::Rendering;
+
+/// What a status is made of.
+pub(super) struct Findings<'a> {
+    pub proxy: &'a DependencyProxy,
+    pub rendering: &'a Rendering,
+    pub refusal: Option<Refusal>,
+    /// Errors of the object itself.
+    pub problems: &'a [Problem],
+    pub deployment: Option<&'a Deployment>,
+    pub service: Option<&'a Service>,
+    pub pods: &'a Pods,
+    pub optional: Optional,
+    pub now: Timestamp,
+}
+
+pub(super) fn status(findings: &Findings<'_>) -> DependencyProxyStatus {
+    let proxy = findings.proxy;
+    let before = proxy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let mut conditions = Conditions::of(before, proxy.metadata.generation, findings.now);
+    accepted(&mut conditions, findings);
+    available(&mut conditions, findings);
+    storage_reachable(&mut conditions, findings);
+    exposed(&mut conditions, findings);
+    let wanted = ["Accepted", "Available", "StorageReachable", "Exposed"];
+    let message = format!("Serving {}", proxy.spec.external_url);
+    let ready = conditions.sum_up(&wanted, "AllReplicasReady", &message);
+    let hash = findings.rendering.hash().unwrap_or_default();
+    let current = findings.pods.all_have(hash);
+    let ready_pods = || findings.pods.ready().filter_map(|seen| seen.status.as_ref());
+    DependencyProxyStatus {
+        observed_generation: proxy.metadata.generation,
+        ready: Some(ready),
+        replicas: Some(i32::try_from(findings.pods.all.len()).unwrap_or(i32::MAX)),
+        ready_replicas: Some(i32::try_from(findings.pods.that_have(hash)).unwrap_or(i32::MAX)),
+        selector: Some(crate::pods::selector(&crate::world::id_of(proxy))),
+        groups: findings
+            .rendering
+            .config
+            .as_ref()
+            .map(|config| i32::try_from(config.groups.len()).unwrap_or(i32::MAX)),
+        storage: Some(storage_kind(&proxy.spec.storage).to_owned()),
+        config_hash: current.then(|| hash.to_owned()),
+        config_bytes: i64::try_from(findings.rendering.documents.len()).ok(),
+        version: ready_pods().next().map(|status| status.version.clone()),
+        key_ids: findings.pods.shared_keys().into_iter().rev().take(16).collect(),
+        conditions: conditions.finish(),
+    }
+}
+
+fn accepted(conditions: &mut Conditions, findings: &Findings<'_>) {
+    let problem = findings.problems.first();
+    match (&findings.refusal, problem) {
+        (Some(_), Some(problem)) => {
+            let reason = problem.reason.to_string();
+            conditions.set("Accepted", State::False, &reason, sentences(findings.problems));
+        }
+        (Some(refusal), None) => {
+            conditions.set("Accepted", State::False, refusal.reason, refusal.message.clone());
+        }
+        // It serves, without a part.
+        (None, Some(_)) => {
+            conditions.set("Accepted", State::True, "AcceptedInPart", sentences(findings.problems));
+        }
+        (None, None) => conditions.set("Accepted", State::True, "Accepted", ""),
+    }
+}
+
+/// Pods that are ready and have the documents, beside those that are wanted.
+fn available(conditions: &mut Conditions, findings: &Findings<'_>) {
+    let spec = &findings.proxy.spec;
+    let deployed = findings.deployment.and_then(|deployment| deployment.spec.replicas);
+    let wanted = deployed.or(spec.replicas).unwrap_or(1);
+    let ready = findings.pods.ready().count();
+    let current = findings.pods.that_have(findings.rendering.hash().unwrap_or_default());
+    let wanted = usize::try_from(wanted).unwrap_or_default();
+    let trouble = || waiting(findings.pods).unwrap_or_else(|| "pods are starting".to_owned());
+    if wanted == 0 {
+        conditions.set("Available", State::False, "ScaledToZero", "spec.replicas is 0");
+    } else if ready == 0 {
+        let message = format!("0 of {wanted} pods are ready: {}", trouble());
+        conditions.set("Available", State::False, "MinimumReplicasUnavailable", message);
+    } else {
+        conditions.set(
+            "Available",
+            State::True,
+            "MinimumReplicasAvailable",
+            format!("{ready} of {wanted} pods are ready"),
+        );
+    }
+    let rolled_out = findings.deployment.is_some_and(is_rolled_out);
+    if ready >= wanted && current == ready && rolled_out {
+        conditions.set("Progressing", State::False, "UpToDate", "every pod has the current documents");
+    } else if ready < wanted || !rolled_out {
+        let message = format!("{ready} of {wanted} pods are ready: {}", trouble());
+        conditions.set("Progressing", State::True, "RollingOut", message);
+    } else {
+        let message = format!("{current} of {ready} ready pods have the current documents");
+        conditions.set("Progressing", State::True, "Distributing", message);
+    }
+}
+
+fn is_rolled_out(deployment: &Deployment) -> bool {
+    let Some(status) = &deployment.status else { return false };
+    status.observed_generation >= deployment.metadata.generation
+        && status.updated_replicas.unwrap_or_default() >= deployment.spec.replicas.unwrap_or(1)
+        && status.replicas.unwrap_or_default() == status.updated_replicas.unwrap_or_default()
+}
+
+/// Why a pod does not start, in Kubernetes' own words.
+fn waiting(pods: &Pods) -> Option<String> {
+    pods.all.iter().filter(|seen| !seen.is_ready).find_map(|seen| {
+        let status = seen.pod.status.as_ref()?;
+        let state = |state: &k8s_openapi::api::core::v1::ContainerState| {
+            if let Some(waiting) = &state.waiting {
+                let message = waiting.message.clone().unwrap_or_default();
+                return Some(format!("{} {message}", waiting.reason.clone().unwrap_or_default()));
+            }
+            let ended = state.terminated.as_ref()?;
+            Some(format!("it ended with exit code {}", ended.exit_code))
+        };
+        let containers = status.container_statuses.iter().flatten();
+        let of_container = containers
+            .filter_map(|container| container.state.as_ref())
+            .find_map(state)
+            .filter(|text| !text.starts_with("ContainerCreating"));
+        let unscheduled = || {
+            let conditions = status.conditions.iter().flatten();
+            conditions
+                .filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+                .find_map(|condition| condition.message.clone())
+        };
+        of_container.or_else(unscheduled).map(|text| text.trim().to_owned())
+    })
+}
+
+fn storage_reachable(conditions: &mut Conditions, findings: &Findings<'_>) {
+    let store = findings.pods.store();
+    match store.and_then(|store| store.reachable) {
+        Some(false) => {
+            let store = store.cloned().unwrap_or_default();
+            let reason = store.reason.unwrap_or_else(|| "Unreachable".to_owned());
+            conditions.set("StorageReachable", State::False, &reason, store.message.unwrap_or_default());
+        }
+        Some(true) => conditions.set("StorageReachable", State::True, "Reachable", ""),
+        None if findings.proxy.spec.storage.s3.is_none() => {
+            conditions.set("StorageReachable", State::True, "Local", "");
+        }
+        None => {
+            conditions.set("StorageReachable", State::Unknown, "Pending", "no pod has asked the store yet")
+        }
+    }
+}
+
+fn exposed(conditions: &mut Conditions, findings: &Findings<'_>) {
+    let spec = &findings.proxy.spec;
+    let balancer = spec.expose.service.kind == crds::ServiceType::LoadBalancer;
+    let has_address = findings.service.is_some_and(|service| {
+        let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        status.and_then(|status| status.ingress.as_ref()).is_some_and(|ingress| !ingress.is_empty())
+    });
+    let (reason, message) = if findings.service.is_none() {
+        ("Pending", "the Service is not there yet")
+    } else if spec.expose.gateway.is_some() && !findings.optional.gateway {
+        (
+            "NoGatewayAPI",
+            "spec.expose.gateway needs the Gateway API, which this cluster does not have; install it, or use ingress or service",
+        )
+    } else if spec.tls.as_ref().is_some_and(|tls| tls.issuer_ref.is_some()) && !findings.optional.cert_manager
+    {
+        (
+            "NoCertManager",
+            "spec.tls.issuerRef needs cert-manager, which this cluster does not have; install it, or use secretRef",
+        )
+    } else if balancer && !has_address {
+        ("Pending", "the load balancer has no address yet")
+    } else {
+        conditions.set("Exposed", State::True, "Exposed", "");
+        return;
+    };
+    conditions.set("Exposed", State::False, reason, message);
+}
+
+/// Several problems as one text.
+pub(crate) fn sentences(problems: &[Problem]) -> String {
+    let texts = problems.iter().map(|problem| match problem.field.as_str() {
+        "" => problem.message.clone(),
+        field => format!("{field}: {}", problem.message),
+    });
+    texts.collect::<Vec<_>>().join("; ")
+}
+
+fn storage_kind(storage: &Storage) -> &'static str {
+    if storage.s3.is_some() {
+        "s3"
+    } else if storage.gcs.is_some() {
+        "gcs"
+    } else if storage.azure.is_some() {
+        "azure"
+    } else if storage.persistent_volume_claim.is_some() {
+        "persistentVolumeClaim"
+    } else {
+        "ephemeral"
+    }
+}

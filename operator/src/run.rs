@@ -1,0 +1,345 @@
+//! The process: reach the API server, win the lease, run the controllers, hand the lease over.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use config::Kind;
+use crds::{DependencyProxy, DependencyProxyGroup, PullBinding, RegistryUpstream, VirtualRegistry};
+use futures_util::future::join_all;
+use futures_util::{FutureExt, Stream, StreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{Controller, watcher};
+use kube::{Client, Resource};
+use kube_lease_manager::LeaseManagerBuilder;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::apply::{Applier, FIELD_MANAGER};
+use crate::args::Arguments;
+use crate::context::{Context, Error};
+use crate::metrics::{self, Metrics};
+use crate::watch::{Feed, Scope, Sight};
+use crate::world::{self, Maker, Reports, World};
+use crate::{binding, group, instance, registry, upstream};
+
+/// Name of the Lease.
+pub const LEASE: &str = "dependency-proxy-operator";
+/// Seconds after which a leader that says nothing more is replaced.
+const LEASE_SECONDS: u64 = 15;
+/// Seconds before the end at which the leader renews.
+const LEASE_GRACE: u64 = 5;
+/// Reconciles of a kind at once.
+const AT_ONCE: u16 = 16;
+
+/// Why the operator stops.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("no way to the API server: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    #[error("the API server: {0}")]
+    Api(#[from] kube::Error),
+    #[error("the API server does not know {0}; install deploy/crds.yaml or the chart first")]
+    NoDefinitions(String),
+    #[error("cannot listen on {0}: {1}")]
+    Listen(std::net::SocketAddr, std::io::Error),
+    #[error("the lease: {0}")]
+    Lease(#[from] kube_lease_manager::LeaseManagerError),
+    #[error("signals cannot be heard: {0}")]
+    Signals(std::io::Error),
+    #[error("the HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// Runs until SIGTERM, SIGINT, or until the lease is lost.
+///
+/// # Errors
+/// When it cannot begin, or the lease was lost: whoever starts it again begins anew.
+pub async fn run(arguments: Arguments) -> Result<(), StartError> {
+    let stop = stop_on_signal()?;
+    let client = Client::try_default().await?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let admin = Arc::new(Admin {
+        registry,
+        is_ready: AtomicBool::new(false),
+        metrics: metrics.clone(),
+        sight: Mutex::default(),
+    });
+    listen(&arguments, admin.clone()).await?;
+    let scope = Scope::of(&arguments.watch_namespaces);
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        checked = has_definitions(&client, &scope) => checked?,
+    }
+    admin.is_ready.store(true, Ordering::Relaxed);
+
+    let mut lease = LeaseManagerBuilder::new(client.clone(), LEASE)
+        .with_namespace(&arguments.namespace)
+        .with_duration(LEASE_SECONDS)
+        .with_grace(LEASE_GRACE);
+    if let Some(name) = &arguments.pod_name {
+        lease = lease.with_identity(name);
+    }
+    let (mut leads, task) = lease.build().await?.watch().await;
+    while !*leads.borrow_and_update() {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = leads.changed() => if changed.is_err() { break },
+        }
+    }
+    tracing::info!(namespace = %arguments.namespace, "leading");
+    metrics.leader.set(1);
+
+    // Reconciles that have begun end; no new ones begin.
+    let end = stop.child_token();
+    let lost = async { while leads.changed().await.is_ok() && *leads.borrow_and_update() {} };
+    let operating = operate(&client, &arguments, &scope, &metrics, &admin, end.clone());
+    tokio::select! {
+        () = operating => {}
+        () = lost => tracing::error!("the lease was lost; stopping, so that there are never two"),
+    }
+    metrics.leader.set(0);
+    // The lease is given back when nobody listens any more: the next operator need not wait for its end.
+    drop(leads);
+    tokio::time::timeout(Duration::from_secs(5), task).await.ok();
+    Ok(())
+}
+
+fn stop_on_signal() -> Result<CancellationToken, StartError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        told.cancel();
+    });
+    Ok(stop)
+}
+
+async fn listen(arguments: &Arguments, admin: Arc<Admin>) -> Result<(), StartError> {
+    let address = arguments.admin_listen;
+    let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen(address, error))?;
+    tokio::spawn(async move {
+        axum::serve(listener, admin::router(admin)).await.ok();
+    });
+    Ok(())
+}
+
+/// Waits for the API server, and fails where it answers that it does not have our kinds.
+async fn has_definitions(client: &Client, scope: &Scope) -> Result<(), StartError> {
+    loop {
+        let mut failure = None;
+        for api in scope.apis::<DependencyProxy>(client) {
+            match api.list_metadata(&ListParams::default().limit(1)).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    return Err(StartError::NoDefinitions("DependencyProxy".to_owned()));
+                }
+                Err(error @ kube::Error::Api(_)) => return Err(error.into()),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let Some(error) = failure else { return Ok(()) };
+        tracing::warn!(%error, "the API server does not answer; trying again");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// Watches, makes the world, and runs a controller for each kind.
+async fn operate(
+    client: &Client,
+    arguments: &Arguments,
+    scope: &Scope,
+    metrics: &Metrics,
+    admin: &Admin,
+    stop: CancellationToken,
+) {
+    let changes = Arc::new(Notify::new());
+    let (sight, feeds, background) = Sight::open(client, scope, &changes);
+    let sight = Arc::new(sight);
+    *admin.sight.lock() = Some(sight.clone());
+    let (publish, worlds) = watch::channel(Arc::new(World::default()));
+    let reports = Reports::new(changes.clone());
+    let maker = Maker::new(client.clone(), sight, reports.clone(), metrics.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(maker.run(changes, publish));
+    for watch in background {
+        tasks.spawn(watch.collect::<()>());
+    }
+    let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: arguments.pod_name.clone() };
+    let context = Arc::new(Context {
+        client: client.clone(),
+        http: reqwest::Client::builder().no_proxy().build().unwrap_or_default(),
+        world: worlds.clone(),
+        reports,
+        recorder: Recorder::new(client.clone(), reporter),
+        metrics: metrics.clone(),
+        applier: Applier::new(client.clone()),
+        discovery: crate::optional::Discovery::default(),
+        proxy_image: arguments.proxy_image.clone(),
+        namespace: arguments.namespace.clone(),
+        pushes: instance::Pushes::default(),
+        shared_keys: Mutex::default(),
+        built: Mutex::default(),
+        statuses: crate::context::Statuses::default(),
+    });
+
+    let mut controllers = Vec::new();
+    for feed in feeds.proxies {
+        let news = world::changed_instances(worlds.clone());
+        let controller =
+            with_children(Controller::for_stream(feed.objects, feed.store).reconcile_on(news), client, scope);
+        controllers.push(drive(controller, "DependencyProxy", instance::reconcile, &context, &stop).boxed());
+    }
+    macro_rules! controllers {
+        ($($feeds:ident, $kind:ident, $reconcile:path;)*) => {$(
+            for feed in feeds.$feeds {
+                let news = world::changed::<$kind>(worlds.clone(), Kind::$kind);
+                let controller = controller(feed, news);
+                controllers.push(drive(controller, stringify!($kind), $reconcile, &context, &stop).boxed());
+            }
+        )*};
+    }
+    controllers! {
+        groups, DependencyProxyGroup, group::reconcile;
+        upstreams, RegistryUpstream, upstream::reconcile;
+        registries, VirtualRegistry, registry::reconcile;
+        bindings, PullBinding, binding::reconcile;
+    }
+    join_all(controllers).await;
+    tasks.shutdown().await;
+}
+
+fn controller<K>(feed: Feed<K>, news: impl Stream<Item = ObjectRef<K>> + Send + 'static) -> Controller<K>
+where
+    K: Resource<DynamicType = ()>
+        + Clone
+        + Send
+        + Sync
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + 'static,
+{
+    Controller::for_stream(feed.objects, feed.store).reconcile_on(news)
+}
+
+/// What somebody changes of an instance's objects is mended at once, and what becomes of its pods is told.
+fn with_children(
+    controller: Controller<DependencyProxy>,
+    client: &Client,
+    scope: &Scope,
+) -> Controller<DependencyProxy> {
+    let ours = || watcher::Config::default().labels("app.kubernetes.io/managed-by=dependency-proxy-operator");
+    let mut controller = controller;
+    for api in scope.apis::<Deployment>(client) {
+        controller = controller.owns(api, ours());
+    }
+    for api in scope.apis::<Service>(client) {
+        controller = controller.owns(api, ours());
+    }
+    for api in scope.apis::<PartialObjectMeta<Secret>>(client) {
+        controller = controller.owns(api, ours());
+    }
+    controller
+}
+
+/// Runs a controller until it is told to stop and its last reconcile has ended.
+fn drive<K, F, R>(
+    controller: Controller<K>,
+    kind: &'static str,
+    reconcile: F,
+    context: &Arc<Context>,
+    stop: &CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static
+where
+    K: Resource<DynamicType = ()>
+        + Clone
+        + Send
+        + Sync
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + 'static,
+    F: Fn(Arc<K>, Arc<Context>) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let failures = Arc::new(Failures::default());
+    let remembered = failures.clone();
+    let stop = stop.clone();
+    controller
+        .with_config(Config::default().concurrency(AT_ONCE))
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(
+            move |object: Arc<K>, context: Arc<Context>| {
+                let (reconcile, failures) = (reconcile.clone(), failures.clone());
+                async move {
+                    let began = Instant::now();
+                    let key = key(object.as_ref());
+                    let result = reconcile(object, context.clone()).await;
+                    let outcome = if result.is_ok() { "ok" } else { "error" };
+                    if result.is_ok() {
+                        failures.forget(&key);
+                    }
+                    let labels = metrics::Reconcile { kind, result: outcome };
+                    context.metrics.reconciles.get_or_create_owned(&labels).inc();
+                    let duration =
+                        context.metrics.reconcile_duration.get_or_create_owned(&metrics::Kind { kind });
+                    duration.observe(began.elapsed().as_secs_f64());
+                    result
+                }
+            },
+            move |object, error, _| {
+                let key = key(object.as_ref());
+                tracing::warn!(kind, object = %key, %error, "trying again");
+                Action::requeue(remembered.wait(&key))
+            },
+            context.clone(),
+        )
+        .for_each(move |result| {
+            // What failed in a reconcile was told above.
+            if let Err(kube::runtime::controller::Error::QueueError(error)) = result {
+                tracing::warn!(kind, %error, "a watch broke off; it is taken up again");
+            }
+            std::future::ready(())
+        })
+}
+
+fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    world::id_of(object).to_string()
+}
+
+/// How often each object failed in a row: kube has no back-off of its own per object.
+#[derive(Default)]
+struct Failures(Mutex<HashMap<String, u32>>);
+
+impl Failures {
+    fn wait(&self, key: &str) -> Duration {
+        let mut failures = self.0.lock();
+        let count = failures.entry(key.to_owned()).or_default();
+        *count += 1;
+        Duration::from_millis(250) * 2_u32.pow((*count - 1).min(7))
+    }
+
+    fn forget(&self, key: &str) {
+        self.0.lock().remove(key);
+    }
+}

@@ -1,0 +1,211 @@
+//! The cluster as the operator understands it: what every instance serves, and what is true of every object.
+//!
+//! One task makes it anew after every change that can matter. Controllers read it and act; what they learn of the pods
+//! goes back into it as a [`Report`]. So an object's status has one source, and data flows one way.
+
+mod collect;
+mod contents;
+mod rendered;
+mod rendering;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use config::{Kind, ObjectId};
+use futures_util::{Stream, StreamExt, stream};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, Resource};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+pub use collect::{Members, credentials_secret, id_of, keys_secret, named};
+pub use rendered::CREDENTIALS;
+pub use rendering::Rendering;
+pub use verdict::{Facts, Serving, Verdict};
+
+use crate::metrics::Metrics;
+use crate::pods::UpstreamReport;
+use crate::watch::Sight;
+use collect::Collection;
+use contents::Contents;
+use rendered::Renderings;
+use rendering::{Sources, render};
+
+/// Changes that come together are taken together.
+const GATHER: Duration = Duration::from_millis(30);
+/// After a failure to read.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What holds at one time.
+#[derive(Default)]
+pub struct World {
+    pub instances: BTreeMap<ObjectId, Arc<Rendering>>,
+    pub verdicts: HashMap<(Kind, ObjectId), Arc<Verdict>>,
+}
+
+/// What the pods of an instance said last.
+#[derive(Clone)]
+pub struct Report {
+    /// What every ready pod had last; none where they never had the same.
+    pub rendering: Option<Arc<Rendering>>,
+    pub upstreams: BTreeMap<String, UpstreamReport>,
+}
+
+/// Reports of all instances. Whoever adds one makes the world anew.
+#[derive(Clone, Default)]
+pub struct Reports {
+    by_instance: Arc<Mutex<HashMap<ObjectId, Report>>>,
+    changes: Arc<Notify>,
+}
+
+impl Reports {
+    #[must_use]
+    pub fn new(changes: Arc<Notify>) -> Self {
+        Self { by_instance: Arc::default(), changes }
+    }
+
+    /// Takes note of what pods said. While documents are on their way, those that all pods had before stay noted.
+    pub fn add(&self, instance: &ObjectId, mut report: Report) {
+        let mut all = self.by_instance.lock();
+        let before = all.get(instance).cloned();
+        if report.rendering.is_none() {
+            report.rendering = before.as_ref().and_then(|before| before.rendering.clone());
+        }
+        all.insert(instance.clone(), report.clone());
+        drop(all);
+        let pointer = |report: &Report| report.rendering.as_ref().map(Arc::as_ptr);
+        let is_news = before.is_none_or(|before| {
+            pointer(&before) != pointer(&report) || before.upstreams != report.upstreams
+        });
+        if is_news {
+            self.changes.notify_one();
+        }
+    }
+
+    #[must_use]
+    pub fn get(&self, instance: &ObjectId) -> Option<Report> {
+        self.by_instance.lock().get(instance).cloned()
+    }
+}
+
+/// Makes the world.
+pub struct Maker {
+    pub sight: Arc<Sight>,
+    pub reports: Reports,
+    pub metrics: Metrics,
+    client: Client,
+    contents: Contents,
+    renderings: Renderings,
+    instances: BTreeMap<ObjectId, Arc<Rendering>>,
+}
+
+impl Maker {
+    #[must_use]
+    pub fn new(client: Client, sight: Arc<Sight>, reports: Reports, metrics: Metrics) -> Self {
+        Self {
+            sight,
+            reports,
+            metrics,
+            client,
+            contents: Contents::default(),
+            renderings: Renderings::default(),
+            instances: BTreeMap::new(),
+        }
+    }
+
+    /// Makes the world after every change, until it is dropped.
+    pub async fn run(mut self, changes: Arc<Notify>, publish: watch::Sender<Arc<World>>) {
+        self.sight.ready().await;
+        changes.notify_one();
+        loop {
+            changes.notified().await;
+            tokio::time::sleep(GATHER).await;
+            let began = Instant::now();
+            match self.make().await {
+                Ok(world) => {
+                    publish.send_replace(Arc::new(world));
+                    self.metrics.judge_duration.observe(began.elapsed().as_secs_f64());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "Secrets could not be read; trying again");
+                    tokio::time::sleep(RETRY).await;
+                    changes.notify_one();
+                }
+            }
+        }
+    }
+
+    async fn make(&mut self) -> Result<World, kube::Error> {
+        let collection = Collection::of(&self.sight);
+        let all = || collection.instances.values().chain(std::iter::once(&collection.loose));
+        let secrets = all().flat_map(Members::secrets).collect::<BTreeSet<_>>();
+        let maps = all().flat_map(Members::config_maps).collect::<BTreeSet<_>>();
+        self.contents.follow_secrets(&self.client, &secrets, &self.sight.secrets).await?;
+        self.contents.follow_config_maps(&self.client, &maps, &self.sight.config_maps).await?;
+        // Judging thousands of documents takes a processor for a while.
+        Ok(tokio::task::block_in_place(|| self.judge(&collection)))
+    }
+
+    fn judge(&mut self, collection: &Collection) -> World {
+        self.renderings.turn();
+        let mut sources = Sources {
+            contents: &self.contents,
+            namespaces: &self.sight.namespaces,
+            renderings: &mut self.renderings,
+        };
+        let mut world = World::default();
+        for (id, members) in &collection.instances {
+            let Some(proxy) = &members.proxy else { continue };
+            let rendering = render(proxy, members, &mut sources, self.instances.get(id));
+            verdict::of_instance(&mut world, id, members, &rendering, self.reports.get(id).as_ref());
+            world.instances.insert(id.clone(), rendering);
+        }
+        verdict::of_loose(&mut world, &collection.loose, &mut sources);
+        self.instances.clone_from(&world.instances);
+        world
+    }
+}
+
+/// The objects of a kind whose verdict changes, as it changes.
+pub fn changed<K>(
+    worlds: watch::Receiver<Arc<World>>,
+    kind: Kind,
+) -> impl Stream<Item = ObjectRef<K>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Send + 'static,
+{
+    let start = (worlds, Arc::new(World::default()));
+    stream::unfold(start, move |(mut worlds, before)| async move {
+        worlds.changed().await.ok()?;
+        let now = worlds.borrow_and_update().clone();
+        let news = now.verdicts.iter().filter(|(key, verdict)| {
+            key.0 == kind && before.verdicts.get(*key).is_none_or(|before| before != *verdict)
+        });
+        let news =
+            news.map(|((_, id), _)| ObjectRef::new(&id.name).within(&id.namespace)).collect::<Vec<_>>();
+        Some((stream::iter(news), (worlds, now)))
+    })
+    .flatten()
+}
+
+/// The instances whose documents or reports change, as they change.
+pub fn changed_instances<K>(
+    worlds: watch::Receiver<Arc<World>>,
+) -> impl Stream<Item = ObjectRef<K>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Send + 'static,
+{
+    let start = (worlds, Arc::new(World::default()));
+    stream::unfold(start, move |(mut worlds, before)| async move {
+        worlds.changed().await.ok()?;
+        let now = worlds.borrow_and_update().clone();
+        let news = now.instances.iter().filter(|(id, rendering)| {
+            before.instances.get(*id).is_none_or(|before| !Arc::ptr_eq(before, rendering))
+        });
+        let news = news.map(|(id, _)| ObjectRef::new(&id.name).within(&id.namespace)).collect::<Vec<_>>();
+        Some((stream::iter(news), (worlds, now)))
+    })
+    .flatten()
+}

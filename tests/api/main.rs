@@ -1,0 +1,15 @@
+//! What a real API server makes of the definitions.
+//!
+//! One API server is started for all tests; each test has a namespace of its own. With `KUBECONFIG` set, it is the
+//! user's cluster.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where its ground is missing"
+)]
+
+mod crds;
+mod ground;
+mod rules;

@@ -1,0 +1,44 @@
+# Images made here, for there is no registry to fetch them from: each from a folder alone.
+
+pack() { # REF ARCHIVE FOLDER ENTRYPOINT...
+  local ref=$1 archive=$2 folder=$3 work word options=() rootless=()
+  shift 3
+  [ "$(id -u)" = 0 ] || rootless=(--rootless)
+  work=$(mktemp -d)
+  umoci init --layout "$work/layout"
+  umoci new --image "$work/layout:new"
+  umoci unpack "${rootless[@]}" --image "$work/layout:new" "$work/bundle" >/dev/null 2>&1
+  cp -a "$folder/." "$work/bundle/rootfs/"
+  umoci repack --image "$work/layout:new" "$work/bundle" >/dev/null 2>&1
+  for word; do options+=(--config.entrypoint "$word"); done
+  umoci config --image "$work/layout:new" --config.user 65532:65532 "${options[@]}"
+  rm -f "$archive"
+  skopeo --insecure-policy copy -q "oci:$work/layout:new" "oci-archive:$archive:$ref"
+  rm -rf "$work"
+}
+
+import() { # SOCKET ARCHIVE
+  ctr --address "$1" --namespace k8s.io images import --all-platforms "$2" >/dev/null
+}
+
+# What pods of the cluster itself and of tests run: pause, CoreDNS, an upstream registry, an S3 server.
+images() {
+  local name folder
+  mkdir -p "$state/images"
+  folder=$(mktemp -d)
+  # It holds the network of a pod, and ends when it is told to.
+  gcc -static -O2 -x c -o "$folder/pause" - <<'C'
+#include <signal.h>
+#include <unistd.h>
+static void stop(int signal) { (void)signal; _exit(0); }
+int main(void) { signal(SIGTERM, stop); signal(SIGINT, stop); for (;;) pause(); }
+C
+  pack localhost/pause:1 "$state/images/pause.tar" "$folder" /pause
+  rm -rf "$folder"
+  for name in coredns registry versitygw; do
+    folder=$(mktemp -d)
+    cp "$(tool "$name")" "$folder/"
+    pack "localhost/$name:1" "$state/images/$name.tar" "$folder" "/$name"
+    rm -rf "$folder"
+  done
+}
