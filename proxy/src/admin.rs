@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::cache::Cache;
 use crate::http::Live;
 use crate::telemetry::LogLevel;
 
@@ -20,6 +21,7 @@ use crate::telemetry::LogLevel;
 pub struct Admin {
     pub registry: Registry,
     pub live: watch::Receiver<Live>,
+    pub cache: Arc<Cache>,
     /// Documents are loaded and ports are open, and nobody has asked us to stop. A store outage changes nothing
     /// here: it must not empty the Service.
     pub ready: AtomicBool,
@@ -41,6 +43,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    admin.cache.upstreams.refresh_metrics();
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &admin.registry) {
         Ok(()) => {
@@ -61,13 +64,6 @@ async fn ready(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
 
 async fn status(State(admin): State<Arc<Admin>>) -> axum::Json<Value> {
     let live = admin.live.borrow().clone();
-    let upstreams = live.config.groups.values().map(|group| group.upstream.id.to_string());
-    let more = live
-        .config
-        .registries
-        .values()
-        .flat_map(|registry| registry.upstreams.iter().map(|u| u.id.to_string()));
-    let upstreams: std::collections::BTreeSet<_> = upstreams.chain(more).collect();
     axum::Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "instance": live.config.instance.id.to_string(),
@@ -78,7 +74,8 @@ async fn status(State(admin): State<Arc<Admin>>) -> axum::Json<Value> {
         "storage": admin.storage,
         "groups": live.config.groups.len(),
         "virtualRegistries": live.config.registries.len(),
-        "upstreams": upstreams,
+        "upstreams": admin.cache.upstreams.known(&live.config),
+        "store": admin.cache.store.known(),
         "ready": admin.ready.load(Ordering::Relaxed),
     }))
 }

@@ -28,6 +28,9 @@ use crate::store::Store;
 use crate::telemetry::LogLevel;
 use crate::upstream::Upstreams;
 
+/// How often it is looked for something to ask.
+const BETWEEN_PROBES: Duration = Duration::from_secs(5);
+
 /// What `serve` is told.
 #[derive(Clone)]
 pub struct Settings {
@@ -44,6 +47,8 @@ pub struct Settings {
     pub log_level: Option<LogLevel>,
     /// How long connections are still accepted after the order to stop: until every kube-proxy has heard of it.
     pub linger: Duration,
+    /// Whether store and upstreams that nobody uses are asked if they work. `serve` does; tests count what is asked.
+    pub probes: bool,
 }
 
 impl Default for Settings {
@@ -58,6 +63,7 @@ impl Default for Settings {
             clock: Clock::system(),
             log_level: None,
             linger: Duration::from_secs(10),
+            probes: false,
         }
     }
 }
@@ -149,6 +155,7 @@ impl Running {
         let admin = Arc::new(Admin {
             registry,
             live: live.clone(),
+            cache: cache.clone(),
             ready: AtomicBool::new(true),
             problems: Mutex::new(settled.problems.iter().map(ToString::to_string).collect()),
             storage: storage(&config, &data_dir),
@@ -193,6 +200,9 @@ impl Running {
             axum::serve(admin_listener, second).await.ok();
         });
         let mut background = vec![reloading, second];
+        if settings.probes {
+            background.push(tokio::spawn(probe(cache.clone(), live.clone())));
+        }
         background.extend(tls.clone().zip(pair).map(|(tls, pair)| tokio::spawn(tls.watch(pair))));
         Ok(Self {
             address,
@@ -292,6 +302,18 @@ fn documents(settings: &Settings) -> std::io::Result<(Vec<PathBuf>, Option<Strin
     }
     let made = standalone(&settings.data_dir)?;
     Ok((vec![made.file], made.token))
+}
+
+/// Asks store and upstreams whether they work where nobody else does, for ever.
+async fn probe(cache: Arc<Cache>, mut live: watch::Receiver<Live>) {
+    loop {
+        let config = live.borrow_and_update().config.clone();
+        tokio::join!(cache.store.probe(), cache.upstreams.probe(&config));
+        // Changed documents are looked at at once.
+        if let Ok(Err(_)) = tokio::time::timeout(BETWEEN_PROBES, live.changed()).await {
+            return;
+        }
+    }
 }
 
 /// Two proxies in one data folder would wipe each other's downloads.

@@ -22,6 +22,7 @@ mod s3;
 mod s3_outage;
 mod secrets;
 mod standalone;
+mod status;
 mod stop;
 mod tls;
 

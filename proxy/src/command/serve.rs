@@ -36,6 +36,7 @@ pub(super) async fn run(serve: Serve) -> ExitCode {
         clock: Clock::system(),
         log_level: Some(log_level),
         linger: Duration::from_secs(serve.linger_seconds),
+        probes: true,
     };
     let running = match Running::start(settings).await {
         Ok(running) => running,

@@ -26,6 +26,8 @@ pub enum Key<'a> {
     Links(&'a Digest, &'a str),
     /// What a tag was when it was last checked.
     Tag(&'a Holder, &'a Tag),
+    /// Nothing is ever there: asked for to see whether the store answers.
+    Probe,
 }
 
 impl Key<'_> {
@@ -41,6 +43,7 @@ impl Key<'_> {
             Self::Link(digest, holder) => format!("_links/{}/{}", sharded(digest), held(holder)),
             Self::Links(digest, origin) => format!("_links/{}/{origin}", sharded(digest)),
             Self::Tag(holder, tag) => format!("_tags/{}/{tag}", held(holder)),
+            Self::Probe => "_probe".to_owned(),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod bucket;
 mod folder;
 mod key;
+mod known;
 mod memory;
 mod objects;
 mod read;
@@ -25,6 +26,7 @@ use oci::{Digest, Tag};
 use folder::Folder;
 pub use folder::{Full, Spool};
 pub use key::{Holder, Key};
+pub use known::Known;
 use memory::Memory;
 use objects::{MAX_SMALL, Objects};
 pub use read::{FileReader, read_file};
@@ -33,8 +35,16 @@ pub use record::TagRecord;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
+/// Failures of an object store by which people are told what to mend. An object that is not there is no failure: this is
+/// the bucket.
+const NOT_FOUND: &str = "not found";
+const DENIED: &str = "permission denied";
+const UNAUTHENTICATED: &str = "the credentials were refused";
+
 /// The right to a blob is written again at most this often, to say that it is in use.
 const LINK_PRECISION: Duration = Duration::from_secs(3600);
+/// An idle store is asked this often whether it works.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
 /// A check that found nothing new is written to the store at most this often.
 const CHECKED_AT_PRECISION: Duration = Duration::from_secs(60);
 
@@ -62,9 +72,9 @@ impl From<object_store::Error> for Error {
     fn from(error: object_store::Error) -> Self {
         use object_store::Error as E;
         Self::Objects(match error {
-            E::NotFound { .. } => "not found",
-            E::PermissionDenied { .. } => "permission denied",
-            E::Unauthenticated { .. } => "the credentials were refused",
+            E::NotFound { .. } => NOT_FOUND,
+            E::PermissionDenied { .. } => DENIED,
+            E::Unauthenticated { .. } => UNAUTHENTICATED,
             E::Precondition { .. } | E::AlreadyExists { .. } => "somebody else was first",
             E::InvalidPath { .. } => "the path is refused",
             _ => "no usable answer",
@@ -151,6 +161,20 @@ impl Store {
             metrics,
             clock,
         })
+    }
+
+    /// What the store was last seen to be; asks nothing.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        self.objects.seen().into()
+    }
+
+    /// Asks the store whether it works, unless something did a moment ago.
+    pub async fn probe(&self) {
+        if self.objects.seen().is_none_or(|seen| seen.age() >= PROBE_AFTER) {
+            // Nothing is below it: the answer is short.
+            self.objects.any_below(&Key::Probe.path(&self.instance)).await.ok();
+        }
     }
 
     /// Begins a download in the local folder.

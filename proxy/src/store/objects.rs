@@ -14,6 +14,7 @@ use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt,
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::known::Seen;
 use super::{Error, bucket};
 use crate::metrics::Metrics;
 
@@ -30,13 +31,25 @@ const UPLOADS: usize = 4;
 pub(super) struct Objects {
     store: Arc<dyn ObjectStore>,
     rests_until: Mutex<Option<Instant>>,
+    seen: Mutex<Option<Seen>>,
     uploads: Semaphore,
     metrics: Metrics,
 }
 
 impl Objects {
     pub(super) fn new(store: Arc<dyn ObjectStore>, metrics: Metrics) -> Self {
-        Self { store, rests_until: Mutex::default(), uploads: Semaphore::new(UPLOADS), metrics }
+        Self {
+            store,
+            rests_until: Mutex::default(),
+            seen: Mutex::default(),
+            uploads: Semaphore::new(UPLOADS),
+            metrics,
+        }
+    }
+
+    /// What the last operation said of the store as a whole.
+    pub(super) fn seen(&self) -> Option<Seen> {
+        self.seen.lock().clone()
     }
 
     /// Reads a small object and when it was written; `None` if there is none, or it is none of ours because it is large.
@@ -95,8 +108,8 @@ impl Objects {
         self.may_be_asked()?;
         let uploaded = bucket::upload(self.store.as_ref(), path, file).await;
         self.metrics.store_operation("put", uploaded.is_err(), started.elapsed());
-        if matches!(uploaded, Err(Error::Objects(_))) {
-            self.rest();
+        if let Err(error @ Error::Objects(_)) = &uploaded {
+            self.rest(error);
         }
         uploaded
     }
@@ -113,8 +126,11 @@ impl Objects {
             Err(_) => Err(Error::Slow(PATIENCE)),
         };
         self.metrics.store_operation(operation, done.is_err(), started.elapsed());
-        if done.is_err() {
-            self.rest();
+        match &done {
+            Err(error) => self.rest(error),
+            // A missing bucket, too, has none of the objects that are looked for.
+            Ok(_) if matches!(operation, "get" | "head") => {}
+            Ok(_) => *self.seen.lock() = Some(Seen::now(Ok(()))),
         }
         done
     }
@@ -124,7 +140,8 @@ impl Objects {
         if resting { Err(Error::Resting) } else { Ok(()) }
     }
 
-    fn rest(&self) {
+    fn rest(&self, error: &Error) {
+        *self.seen.lock() = Some(Seen::now(Err(error.clone())));
         *self.rests_until.lock() = Some(Instant::now() + REST);
     }
 }

@@ -61,11 +61,10 @@ impl Client {
         let limit = upstream.rate_limit;
         let rate = Rate::per_minute(NonZeroU32::new(limit.max_checks_per_minute).unwrap_or(NonZeroU32::MIN));
         let label: Arc<str> = upstream.id.to_string().into();
+        let labels = UpstreamLabels { upstream: label.clone() };
+        metrics.oldest_stale.get_or_create(&labels).set(0);
         if upstream.credentials.is_some() {
-            metrics
-                .upstream_credentials_valid
-                .get_or_create(&UpstreamLabels { upstream: label.clone() })
-                .set(1);
+            metrics.upstream_credentials_valid.get_or_create(&labels).set(1);
         }
         Self {
             name: upstream.id.name.as_str().into(),

@@ -106,7 +106,7 @@ impl Upstreams {
     pub async fn probe(&self, config: &Config) {
         let clients = config.upstreams().into_values().map(|upstream| self.client(upstream, config));
         let due = clients.filter(|client| client.is_probe_due()).collect::<Vec<_>>();
-        let probes = due.iter().map(|client| client.probe_upstream());
+        let probes = due.into_iter().map(|client| async move { client.probe_upstream().await });
         futures_util::stream::iter(probes).buffer_unordered(PROBES_AT_ONCE).for_each(|()| async {}).await;
     }
 

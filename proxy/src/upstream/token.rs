@@ -90,7 +90,9 @@ impl Realm {
         if let Some(service) = &self.service {
             query.append_pair("service", service);
         }
-        query.append_pair("scope", scope);
+        if !scope.is_empty() {
+            query.append_pair("scope", scope);
+        }
         drop(query);
         url
     }

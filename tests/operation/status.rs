@@ -1,0 +1,123 @@
+//! `/status`: what an operator's conditions are made of.
+
+use std::time::Duration;
+
+use harness::hostile::Upstream;
+use harness::proxy::ProxyProcess;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::ground::{admin, client, prepared, proxy_of, run};
+
+async fn status(proxy: &ProxyProcess) -> Value {
+    serde_json::from_str(&admin(proxy, Method::GET, "/status", "").await.1).unwrap()
+}
+
+/// Waits until the status is so.
+async fn until(proxy: &ProxyProcess, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..1000 {
+        let status = status(proxy).await;
+        if is_so(&status) {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what}: {}\n{}", status(proxy).await, proxy.log());
+}
+
+fn reason(status: &Value) -> &str {
+    status["upstreams"][0]["reason"].as_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_is_known_before_the_first_pull_and_asked_no_more() {
+    let upstream = Upstream::start().await;
+    upstream.require_bearer_for("robot", "pw");
+    let proxy = proxy_of(&upstream, |d| d.credentials("upstream", "robot", "pw")).await;
+    let status = until(&proxy, "it was asked", |s| reason(s) == "Reachable").await;
+    let known = &status["upstreams"][0];
+    assert_eq!(
+        (&known["id"], &known["reachable"], &known["credentialsValid"], &known["account"]),
+        (&json!("dp/upstream"), &json!(true), &json!(true), &json!("robot"))
+    );
+    assert!(!status.to_string().contains("\"pw\""));
+    let asked = upstream.requests().len();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(upstream.requests().len(), asked, "once is enough");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_credentials_are_shown_and_not_tried_again_until_they_change() {
+    let upstream = Upstream::start().await;
+    upstream.require_bearer_for("robot", "pw");
+    let ground = |password: &'static str| {
+        move |d: &mut harness::documents::Documents| d.credentials("upstream", "robot", password)
+    };
+    let proxy = proxy_of(&upstream, ground("wrong")).await;
+    let status = until(&proxy, "it was asked", |s| reason(s) == "Unauthorized").await;
+    assert_eq!(status["upstreams"][0]["credentialsValid"], json!(false));
+    let asked = upstream.requests().len();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(upstream.requests().len(), asked);
+    let mut mended = crate::ground::documents(&proxy.url(), &upstream);
+    ground("pw")(&mut mended);
+    proxy.change_documents(&mended.yaml());
+    let status = until(&proxy, "it was asked again", |s| reason(s) == "Reachable").await;
+    assert_eq!(status["upstreams"][0]["credentialsValid"], json!(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_is_away_and_a_quota_are_shown() {
+    let upstream = Upstream::start().await;
+    upstream.image("library/a", "1", &[]);
+    upstream.quota(100, 50, 21600);
+    let proxy = proxy_of(&upstream, |_| {}).await;
+    client(&proxy).pull("library/a", "1").await;
+    let known = &status(&proxy).await["upstreams"][0];
+    assert_eq!(
+        (&known["rateLimit"]["limit"], &known["rateLimit"]["windowSeconds"]),
+        (&json!(100), &json!(21600))
+    );
+    assert_eq!(known["credentialsValid"], Value::Null);
+    upstream.stop().await;
+    client(&proxy).pull("library/a", "1").await;
+    let status = until(&proxy, "it is away", |s| reason(s) == "ConnectionFailed").await;
+    assert_eq!(status["upstreams"][0]["reachable"], json!(false));
+    assert!(
+        proxy.metrics().await.contains("dependency_proxy_oldest_stale_seconds{upstream=\"dp/upstream\"}")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_works_and_one_that_cannot_be_reached_are_shown() {
+    let upstream = Upstream::start().await;
+    let proxy = proxy_of(&upstream, |_| {}).await;
+    let status = until(&proxy, "the folder was asked", |s| s["store"]["reachable"] == json!(true)).await;
+    assert_eq!(status["store"]["reason"], json!("Reachable"));
+    let nobody = format!("http://127.0.0.1:{}", harness::tool::free_port());
+    let proxy = prepared(&upstream, |d| {
+        d.secret("s3", json!({"accessKeyID": "id", "secretAccessKey": "key"}));
+        d.spec("DependencyProxy", "main")["storage"] = json!({"s3": {
+            "bucket": "blobs", "endpoint": nobody, "pathStyle": true, "credentialsSecretRef": {"name": "s3"},
+        }});
+    });
+    let proxy = proxy.start().await;
+    let status = until(&proxy, "the bucket was asked", |s| s["store"]["reachable"] == json!(false)).await;
+    assert!(["Unreachable", "Timeout"].contains(&status["store"]["reason"].as_str().unwrap()), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probe_tells_a_registry_from_what_is_none() {
+    let upstream = Upstream::start().await;
+    let proxy = proxy_of(&upstream, |_| {}).await;
+    let (registry, other) = (proxy.url(), proxy.admin_url().to_owned());
+    let asked = tokio::task::spawn_blocking(move || (run(&["probe", &registry]), run(&["probe", &other])));
+    let (registry, other) = asked.await.unwrap();
+    assert!(registry.status.success(), "{registry:?}");
+    assert!(String::from_utf8_lossy(&registry.stdout).contains("it asks for a token"));
+    assert_eq!(other.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&other.stderr).contains("does not answer as a registry: 404"),
+        "{other:?}"
+    );
+}
