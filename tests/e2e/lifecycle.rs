@@ -16,6 +16,7 @@ async fn the_quickstart_ends_with_a_pod_whose_image_came_through_the_proxy() {
     let kubectl = &installation.kubectl;
     kubectl.apply(&quickstart.replace(line, here)).await;
     kubectl.wait("default", "deployment/quickstart", "condition=Available").await;
+    kubectl.wait("default", "registryupstream/docker-hub", "condition=Ready").await;
     let table = kubectl.run(&["get", "dp,dpg,ups,vreg,pb", "--all-namespaces"]).await.succeeds().text;
     eprintln!("{table}");
     let ready = table.lines().filter(|line| line.split_whitespace().nth(2) == Some("True")).count();

@@ -93,7 +93,8 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     let is_current = rendering.hash().is_some_and(|hash| pods.all_have(hash));
     let pushed = is_current.then(|| rendering.clone());
     context.reports.add(&id, Report { rendering: pushed, upstreams: pods.upstreams() });
-    let settled = write_status(&proxy, &rendering, refusal, optional, &pods, &context).await?;
+    let all_known = pods.upstreams().values().all(|upstream| upstream.reachable.is_some());
+    let settled = write_status(&proxy, &rendering, refusal, optional, &pods, &context).await? && all_known;
     Ok(Action::requeue(match (is_pushed, settled) {
         (false, _) => SOON,
         (true, false) => LATER,
