@@ -22,6 +22,8 @@ pub(super) struct Findings<'a> {
     pub deployment: Option<&'a Deployment>,
     pub service: Option<&'a Service>,
     pub pods: &'a Pods,
+    /// Something that pods wait for, in words: they say only that they are being made.
+    pub missing: Option<String>,
     pub optional: Optional,
     pub now: Timestamp,
 }
@@ -86,7 +88,11 @@ fn available(conditions: &mut Conditions, findings: &Findings<'_>) {
     let ready = findings.pods.ready().count();
     let current = findings.pods.that_have(findings.rendering.hash().unwrap_or_default());
     let wanted = usize::try_from(wanted).unwrap_or_default();
-    let trouble = || waiting(findings.pods).unwrap_or_else(|| "pods are starting".to_owned());
+    let trouble = || {
+        let known = waiting(findings.pods).or_else(|| findings.deployment.and_then(not_made));
+        let missing = findings.missing.clone();
+        missing.or(known).unwrap_or_else(|| "pods are starting".to_owned())
+    };
     if wanted == 0 {
         conditions.set("Available", State::False, "ScaledToZero", "spec.replicas is 0");
     } else if ready == 0 {
@@ -117,6 +123,14 @@ fn is_rolled_out(deployment: &Deployment) -> bool {
     status.observed_generation >= deployment.metadata.generation
         && status.updated_replicas.unwrap_or_default() >= deployment.spec.replicas.unwrap_or(1)
         && status.replicas.unwrap_or_default() == status.updated_replicas.unwrap_or_default()
+}
+
+/// Why pods are not even made, such as for a service account that is not there.
+fn not_made(deployment: &Deployment) -> Option<String> {
+    let conditions = deployment.status.as_ref()?.conditions.iter().flatten();
+    let mut failures = conditions
+        .filter(|c| c.type_.as_deref() == Some("ReplicaFailure") && c.status.as_deref() == Some("True"));
+    failures.find_map(|condition| condition.message.clone())
 }
 
 /// Why a pod does not start, in Kubernetes' own words.
