@@ -182,6 +182,7 @@ pub struct Metrics {
     pub oldest_stale: Family<UpstreamLabels, Gauge>,
     pub fills_in_flight: Gauge,
     pub fill_waiters: Gauge,
+    pub fill_idle: Gauge,
     pub store_operations: Family<StoreLabels, Counter>,
     pub store_operation_duration: Seconds<OperationLabels>,
     pub cached_bytes: Gauge<u64, AtomicU64>,
@@ -214,6 +215,7 @@ impl Metrics {
             oldest_stale: Family::default(),
             fills_in_flight: Gauge::<i64, AtomicI64>::default(),
             fill_waiters: Gauge::default(),
+            fill_idle: Gauge::default(),
             store_operations: Family::default(),
             store_operation_duration: Family::new_with_constructor(seconds),
             cached_bytes: Gauge::default(),
@@ -277,6 +279,11 @@ impl Metrics {
         );
         r.register("fills_in_flight", "Downloads from upstream in progress", self.fills_in_flight.clone());
         r.register("fill_waiters", "Requests served from downloads in progress", self.fill_waiters.clone());
+        r.register(
+            "fill_idle_seconds",
+            "The longest that a download in progress has got no byte",
+            self.fill_idle.clone(),
+        );
         r.register("store_operations", "Operations on the store", self.store_operations.clone());
         let duration = self.store_operation_duration.clone();
         r.register("store_operation_duration_seconds", "Time of operations on the store", duration);

@@ -39,6 +39,7 @@ pub struct Cache {
     /// GETs of manifests in flight, by who delivers them.
     fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, (Holder, Reason)>>,
     fills: Arc<fill::Fills>,
+    metrics: Metrics,
     manifests: Memory<Digest, Bytes>,
     /// Of images in virtual registries: the upstream that served a manifest last. Its parts are asked of it first.
     origins: Memory<(ObjectId, Name), ObjectId>,
@@ -99,7 +100,8 @@ impl Cache {
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
             .build();
         Arc::new(Self {
-            fills: fill::Fills::new(store.clone(), metrics),
+            fills: fill::Fills::new(store.clone(), metrics.clone()),
+            metrics,
             store,
             upstreams,
             heads: flight::Flight::default(),
@@ -113,6 +115,13 @@ impl Cache {
     /// Waits until nothing is being downloaded or put away.
     pub async fn idle(&self) {
         self.fills.idle().await;
+    }
+
+    /// Shows what changes with time alone; called when the metrics are read.
+    pub fn refresh_metrics(&self) {
+        let idle = self.fills.longest_idle().as_secs();
+        self.metrics.fill_idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
+        self.upstreams.refresh_metrics();
     }
 
     fn client(&self, pull: &Pull, source: &Source) -> Arc<Client> {

@@ -59,6 +59,8 @@ pub async fn serve<S, F>(
         };
         let handler = handler.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
+            // On a port for both families an IPv4 client is written as one.
+            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             let answer = handler(peer, request.map(Body::new));
             async move { Ok::<_, Infallible>(answer.await) }
         });

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use config::Upstream;
@@ -12,13 +12,12 @@ use oci::{Name, Reference};
 use parking_lot::Mutex;
 use reqwest::Response;
 
-use super::ask::Ask;
 use super::challenge::Challenge;
 use super::connect::Connector;
 use super::error::{Error, Reason};
 use super::fetch::Patience;
 use super::health::Health;
-use super::known::{self, Known, Staleness};
+use super::known::Staleness;
 use super::permits::Permits;
 use super::quota::Quota;
 use super::token::Tokens;
@@ -26,8 +25,6 @@ use crate::clock::{Clock, since};
 use crate::metrics::{Metrics, RateLimitLabels, UpstreamLabels};
 
 const BETWEEN_PROBES: Duration = Duration::from_secs(60);
-/// For a whole probe: its turn, a token, redirects, the answer.
-const PROBE: Duration = Duration::from_secs(30);
 
 /// One upstream with its account, and what is known of it.
 pub struct Client {
@@ -46,10 +43,10 @@ pub struct Client {
     pub(super) checks: DefaultDirectRateLimiter,
     quota: Mutex<Option<Quota>>,
     /// What came of the last request that says something of the upstream as a whole, and when.
-    seen: Mutex<Option<(jiff::Timestamp, Result<(), Reason>)>>,
+    pub(super) seen: Mutex<Option<(jiff::Timestamp, Result<(), Reason>)>>,
     /// Upstream took the credentials.
     pub(super) accepted: AtomicBool,
-    stale: Mutex<Staleness>,
+    pub(super) stale: Mutex<Staleness>,
     /// When it was last asked for its numbers alone, and what came of it.
     probed: tokio::sync::Mutex<Option<(jiff::Timestamp, Result<(), Error>)>>,
     pub(super) metrics: Metrics,
@@ -141,73 +138,6 @@ impl Client {
         result
     }
 
-    /// What is known of it.
-    #[must_use]
-    pub fn known(&self) -> Known {
-        let name = &self.upstream.id.name;
-        let credentials = self.upstream.credentials.as_ref();
-        let rejected = self.rejected.load(Ordering::Relaxed);
-        let seen = self.seen.lock().clone();
-        let (reachable, reason, message) = match seen.map(|(_, result)| result) {
-            // A repository that is open to all says nothing of them.
-            Some(_) if rejected => {
-                (Some(true), "Unauthorized", format!("{name} refused the credentials; renew their Secret."))
-            }
-            None => (None, "NotAsked", format!("Nobody has asked {name} yet.")),
-            Some(Ok(())) => (Some(true), "Reachable", format!("{name} answers.")),
-            Some(Err(reason)) => match known::verdict(&reason) {
-                Some((true, "Reachable")) => (Some(true), "Reachable", format!("{name} answers.")),
-                Some((reachable, word)) => (Some(reachable), word, format!("{name}: {reason}.")),
-                None => (Some(false), "InvalidAnswer", format!("{name}: {reason}.")),
-            },
-        };
-        let valid =
-            if rejected { Some(false) } else { self.accepted.load(Ordering::Relaxed).then_some(true) };
-        Known {
-            id: self.upstream.id.to_string(),
-            reachable,
-            reason,
-            message,
-            credentials_valid: credentials.and(valid),
-            rate_limit: self.quota().map(Into::into),
-            account: credentials.map(|credentials| credentials.username.clone()),
-        }
-    }
-
-    /// A copy was served that could not be checked since then.
-    pub fn served_stale(&self, checked_at: jiff::Timestamp) {
-        let now = self.clock.now();
-        self.stale.lock().note(now, since(now, checked_at));
-        self.show_staleness();
-    }
-
-    pub(super) fn show_staleness(&self) {
-        let longest = self.stale.lock().longest(self.clock.now()).as_secs();
-        let longest = i64::try_from(longest).unwrap_or(i64::MAX);
-        self.metrics.oldest_stale.get_or_create(&self.labels()).set(longest);
-    }
-
-    /// Whether nobody has asked it yet, or it failed and nobody has asked since. Refused credentials are not shown again.
-    pub(super) fn is_probe_due(&self) -> bool {
-        if self.rejected.load(Ordering::Relaxed) || self.health.rests_for().is_some() {
-            return false;
-        }
-        match &*self.seen.lock() {
-            None => true,
-            Some((_, Ok(()))) => false,
-            Some((at, Err(_))) => since(self.clock.now(), *at) >= BETWEEN_PROBES,
-        }
-    }
-
-    /// Asks whether it works: `/v2/` with its credentials, which costs no pull.
-    pub(super) async fn probe_upstream(&self) {
-        let asked = tokio::time::timeout(PROBE, self.ask(Ask::of_the_root())).await;
-        // What was wrong with the answer to this question is wrong with the upstream.
-        if let Ok(Err(Error { reason: reason @ Reason::Wrong(_), .. })) = asked {
-            *self.seen.lock() = Some((self.clock.now(), Err(reason)));
-        }
-    }
-
     async fn probe(&self) -> Result<(), Error> {
         let (Ok(repository), Ok(tag)) = (Name::parse("ratelimitpreview/test"), Reference::parse("latest"))
         else {
@@ -281,13 +211,6 @@ impl Client {
             Err(_) => return,
         };
         self.metrics.upstream_up.get_or_create(&self.labels()).set(up);
-    }
-
-    /// Keeps what a request says of the upstream as a whole.
-    pub(super) fn see(&self, result: Result<(), &Reason>) {
-        if result.err().is_none_or(|reason| known::verdict(reason).is_some()) {
-            *self.seen.lock() = Some((self.clock.now(), result.map_err(Clone::clone)));
-        }
     }
 
     pub(super) fn labels(&self) -> UpstreamLabels {

@@ -1,13 +1,21 @@
 //! What an upstream was last seen to be: for people and for an operator's conditions.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::error::Reason;
+use super::ask::Ask;
+use super::client::Client;
+use super::error::{Error, Reason};
 use super::quota::Quota;
+use crate::clock::since;
 
+/// How long after a failure an upstream that nobody pulls from is asked again.
+const BETWEEN_PROBES: Duration = Duration::from_secs(60);
+/// For a whole probe: its turn, a token, redirects, the answer.
+const PROBE: Duration = Duration::from_secs(30);
 /// How far back stale answers count.
 const WINDOW_MINUTES: usize = 15;
 
@@ -66,6 +74,82 @@ pub(super) fn verdict(reason: &Reason) -> Option<(bool, &'static str)> {
         | Reason::Abandoned
         | Reason::Busy => return None,
     })
+}
+
+impl Client {
+    /// Keeps what a request says of the upstream as a whole.
+    pub(super) fn see(&self, result: Result<(), &Reason>) {
+        if result.err().is_none_or(|reason| verdict(reason).is_some()) {
+            *self.seen.lock() = Some((self.clock.now(), result.map_err(Clone::clone)));
+        }
+    }
+
+    /// What is known of it.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        let name = &self.upstream.id.name;
+        let credentials = self.upstream.credentials.as_ref();
+        let rejected = self.rejected.load(Ordering::Relaxed);
+        let seen = self.seen.lock().clone();
+        let (reachable, reason, message) = match seen.map(|(_, result)| result) {
+            // A repository that is open to all says nothing of them.
+            Some(_) if rejected => {
+                (Some(true), "Unauthorized", format!("{name} refused the credentials; renew their Secret."))
+            }
+            None => (None, "NotAsked", format!("Nobody has asked {name} yet.")),
+            Some(Ok(())) => (Some(true), "Reachable", format!("{name} answers.")),
+            Some(Err(reason)) => match verdict(&reason) {
+                Some((true, "Reachable")) => (Some(true), "Reachable", format!("{name} answers.")),
+                Some((reachable, word)) => (Some(reachable), word, format!("{name}: {reason}.")),
+                None => (Some(false), "InvalidAnswer", format!("{name}: {reason}.")),
+            },
+        };
+        let valid =
+            if rejected { Some(false) } else { self.accepted.load(Ordering::Relaxed).then_some(true) };
+        Known {
+            id: self.upstream.id.to_string(),
+            reachable,
+            reason,
+            message,
+            credentials_valid: credentials.and(valid),
+            rate_limit: self.quota().map(Into::into),
+            account: credentials.map(|credentials| credentials.username.clone()),
+        }
+    }
+
+    /// A copy was served that could not be checked since then.
+    pub fn served_stale(&self, checked_at: Timestamp) {
+        let now = self.clock.now();
+        self.stale.lock().note(now, since(now, checked_at));
+        self.show_staleness();
+    }
+
+    pub(super) fn show_staleness(&self) {
+        let longest = self.stale.lock().longest(self.clock.now()).as_secs();
+        let longest = i64::try_from(longest).unwrap_or(i64::MAX);
+        self.metrics.oldest_stale.get_or_create(&self.labels()).set(longest);
+    }
+
+    /// Whether nobody has asked it yet, or it failed and nobody has asked since. Refused credentials are not shown again.
+    pub(super) fn is_probe_due(&self) -> bool {
+        if self.rejected.load(Ordering::Relaxed) || self.health.rests_for().is_some() {
+            return false;
+        }
+        match &*self.seen.lock() {
+            None => true,
+            Some((_, Ok(()))) => false,
+            Some((at, Err(_))) => since(self.clock.now(), *at) >= BETWEEN_PROBES,
+        }
+    }
+
+    /// Asks whether it works: `/v2/` with its credentials, which costs no pull.
+    pub(super) async fn probe_upstream(&self) {
+        let asked = tokio::time::timeout(PROBE, self.ask(Ask::of_the_root())).await;
+        // What was wrong with the answer to this question is wrong with the upstream.
+        if let Ok(Err(Error { reason: reason @ Reason::Wrong(_), .. })) = asked {
+            *self.seen.lock() = Some((self.clock.now(), Err(reason)));
+        }
+    }
 }
 
 /// For how long copies that were served had not been checked; a bounded memory of the last minutes.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
@@ -221,6 +221,7 @@ impl Download<'_> {
 
     /// Counts a chunk; how far readers may read with it.
     fn came(&mut self, chunk: &Bytes) -> Result<u64, Reason> {
+        *self.fill.moved.lock() = Instant::now();
         let before = self.bytes;
         self.bytes += chunk.len() as u64;
         self.shown(self.bytes, before)

@@ -13,6 +13,7 @@ mod window;
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use oci::Digest;
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ pub(super) struct Fill {
     /// Who may have the blob once it is proven, each with the account that showed it; in the order of their coming.
     waiters: Mutex<Vec<(Holder, Arc<Client>)>>,
     file: OnceLock<Arc<File>>,
+    /// When it began, or the last byte came.
+    moved: Mutex<Instant>,
     /// What did not fit into the folder, as it passes through.
     window: Arc<Window>,
     /// It is out of the map.
@@ -98,6 +101,15 @@ impl Fills {
         }
     }
 
+    /// For how long the download that stands still the longest has got no byte; zero where none is in progress.
+    pub(super) fn longest_idle(&self) -> Duration {
+        let downloads = self.running.lock();
+        let downloads = downloads
+            .values()
+            .filter(|fill| matches!(fill.progress.borrow().phase, Phase::Asking | Phase::Filling));
+        downloads.map(|fill| fill.moved.lock().elapsed()).max().unwrap_or_default()
+    }
+
     /// Whether there is a fill in progress, and whether this holder is among those who wait for it.
     pub(super) fn running(&self, key: &FillKey, holder: &Holder) -> Option<bool> {
         self.running.lock().get(key).map(|fill| fill.waits(holder))
@@ -125,6 +137,7 @@ impl Fills {
             progress,
             waiters: Mutex::new(vec![(holder, client)]),
             file: OnceLock::new(),
+            moved: Mutex::new(Instant::now()),
             window: Arc::default(),
             put_away: CancellationToken::new(),
             metrics: self.metrics.clone(),
