@@ -104,10 +104,10 @@ pub(super) fn credentials(
             };
             let expires = format!("expires.{id}");
             let expires_at = secret.entries.contains_key(expires.as_str()).then(|| secret.time(&expires));
-            if let (Some(hash), None | Some(Some(_))) = (hash, expires_at) {
-                if hashes.insert(id, (hash, expires_at.flatten())).is_some() {
-                    secret.error(key, "is there as hash and as password; take one out");
-                }
+            if let (Some(hash), None | Some(Some(_))) = (hash, expires_at)
+                && hashes.insert(id, (hash, expires_at.flatten())).is_some()
+            {
+                secret.error(key, "is there as hash and as password; take one out");
             }
         }
         if keys.is_empty() {

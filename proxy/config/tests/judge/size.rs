@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Instant;
 
-use config::{Document, Options, Origin, judge, parse};
+use config::{Options, Origin, judge, parse};
 
 use crate::GOOD;
 
@@ -35,7 +35,7 @@ fn many() -> String {
 fn thousands_of_documents_are_judged_and_their_credentials_found() {
     let (documents, problems) = parse(&many(), "many.yaml", Origin::Rendered);
     assert_eq!(problems, []);
-    let copies = documents.iter().cloned().collect::<Vec<Document>>();
+    let copies = documents.clone();
     let started = Instant::now();
     let judgement = judge(&copies, &Options::default());
     let took = started.elapsed().as_millis();
