@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use config::ObjectId;
+use jiff::Timestamp;
 use kube::runtime::events::Recorder;
 use kube::{Client, Resource};
 use parking_lot::Mutex;
@@ -47,6 +48,15 @@ pub struct Context {
     /// Kinds and names of what was built last for an instance.
     pub built: Mutex<HashMap<ObjectId, BTreeSet<(String, String)>>>,
     pub statuses: Statuses,
+}
+
+impl Context {
+    /// The time. In one place, so that everything else can be given another.
+    #[allow(clippy::disallowed_methods, reason = "the one clock of the operator")]
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
 }
 
 /// What was written to each status last: the watch may not have brought it back yet, and nothing is written twice.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use config::Kind;
 use crds::{DependencyProxyGroup, DependencyProxyGroupStatus};
-use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 use crate::condition::State;
@@ -27,7 +26,7 @@ pub async fn reconcile(group: Arc<DependencyProxyGroup>, context: Arc<Context>) 
         return Ok(Action::await_change());
     }
     let before = group.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let mut conditions = conditions(before, &verdict, Timestamp::now());
+    let mut conditions = conditions(before, &verdict, context.now());
     let (prefix, server, upstream) = match &verdict.facts {
         Facts::Group { url, path, upstream } => {
             let server = url.split_once("://").map_or(url.as_str(), |(_, server)| server).to_owned();

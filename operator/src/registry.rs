@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use config::Kind;
 use crds::{VirtualRegistry, VirtualRegistryStatus};
-use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Error};
@@ -26,7 +25,7 @@ pub async fn reconcile(registry: Arc<VirtualRegistry>, context: Arc<Context>) ->
         return Ok(Action::await_change());
     }
     let before = registry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let mut conditions = conditions(before, &verdict, Timestamp::now());
+    let mut conditions = conditions(before, &verdict, context.now());
     let registry_id = format!("{}.{}", id.namespace, id.name);
     let (prefix, upstreams) = match &verdict.facts {
         Facts::Registry { url, upstreams } => {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use config::Kind;
 use crds::{RegistryUpstream, RegistryUpstreamStatus};
-use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 use crate::condition::{Conditions, State};
@@ -28,7 +27,7 @@ pub async fn reconcile(upstream: Arc<RegistryUpstream>, context: Arc<Context>) -
         return Ok(Action::await_change());
     }
     let before = upstream.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let mut conditions = Conditions::of(before, upstream.metadata.generation, Timestamp::now());
+    let mut conditions = Conditions::of(before, upstream.metadata.generation, context.now());
     accepted(&mut conditions, &verdict);
     let (account, health) = match &verdict.facts {
         Facts::Upstream { account, health } => (account.clone(), health.clone()),

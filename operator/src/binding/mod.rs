@@ -114,7 +114,7 @@ async fn hand_out(
     let username = format!("{}.{}", id.namespace, id.name);
     let before =
         kept.as_ref().map_or_else(|| Credentials::none(&username), |s| Credentials::of(s, &username));
-    let now = Timestamp::now();
+    let now = context.now();
     let next = before.next(now, times, tokens)?;
     let grant =
         next.current().map(|password| Grant { url: url.clone(), path, username: &username, password });
@@ -291,7 +291,7 @@ async fn write_status(
     context: &Context,
 ) -> Result<(), Error> {
     let before = binding.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let mut conditions = conditions(before, verdict, Timestamp::now());
+    let mut conditions = conditions(before, verdict, context.now());
     match &state.trouble {
         Some((reason, message)) => conditions.set("ResolvedRefs", State::False, reason, message.clone()),
         None if !state.is_handed_out && verdict.serving != Serving::No => {

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use config::{Kind, ObjectId};
 use crds::DependencyProxy;
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{ObjectMeta, Patch, PatchParams};
@@ -112,7 +111,7 @@ async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) 
     let secret = Api::<Secret>::namespaced(context.client.clone(), &id.namespace).get_opt(&name).await?;
     let request = proxy.annotations().get(keys::ROTATE).map(String::as_str);
     let known = secret.as_ref().and_then(Keys::of);
-    let now = Timestamp::now();
+    let now = context.now();
     let next = match &known {
         None => Keys::first(now, request)?,
         Some(known) => {
@@ -250,7 +249,7 @@ async fn write_status(
         service: service.as_ref(),
         pods,
         optional,
-        now: Timestamp::now(),
+        now: context.now(),
     };
     let status = status(&findings);
     let bytes = i64::try_from(rendering.documents.len()).unwrap_or(i64::MAX);

@@ -67,7 +67,6 @@ pub(super) fn network_policy(plan: &Plan) -> Option<Object> {
                 ]),
                 ..NetworkPolicySpec::default()
             }),
-            ..NetworkPolicy::default()
         })
     })
 }

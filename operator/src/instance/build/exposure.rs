@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{
     IngressSpec, IngressTLS, ServiceBackendPort,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::metadata;
 use crate::apply::Object;
@@ -139,7 +139,7 @@ pub(super) fn certificate(plan: &Plan, optional: &Optional) -> Option<Object> {
     let mut spec = json!({
         "secretName": plan.tls_secret,
         "dnsNames": names,
-        "issuerRef": Value::from(serde_json::to_value(issuer).unwrap_or_default()),
+        "issuerRef": serde_json::to_value(issuer).unwrap_or_default(),
     });
     if !addresses.is_empty() {
         spec["ipAddresses"] = json!(addresses);
