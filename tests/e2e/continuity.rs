@@ -17,7 +17,7 @@ async fn no_pull_fails_while_everything_is_changed() {
     tokio::time::sleep(Duration::from_secs(8)).await;
     let (pulls, steady) = load.since(began + Duration::from_secs(2)).await;
     assert!(pulls > 20, "{pulls} pulls only");
-    eprintln!("steady: {pulls} pulls, p99 {steady:?}");
+    say!("steady: {pulls} pulls, p99 {steady:?}");
     let changes = Instant::now();
     let kubectl = instance.kubectl();
 
@@ -80,7 +80,7 @@ async fn no_pull_fails_while_everything_is_changed() {
 
     let (pulls, p99) = load.since(changes).await;
     let failures = load.end().await;
-    eprintln!(
+    say!(
         "{pulls} pulls through all changes, {} failed (asked 0), p99 {p99:?}, steady {steady:?} (asked at most twice)",
         failures.len()
     );
@@ -93,5 +93,5 @@ async fn no_pull_fails_while_everything_is_changed() {
 
 async fn phase(load: &Load, since: Instant, what: &str) {
     let (pulls, p99) = load.since(since).await;
-    eprintln!("{what}: {pulls} pulls in {:.1} s, p99 {p99:?}", since.elapsed().as_secs_f64());
+    say!("{what}: {pulls} pulls in {:.1} s, p99 {p99:?}", since.elapsed().as_secs_f64());
 }

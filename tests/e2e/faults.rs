@@ -17,7 +17,7 @@ async fn transfers_that_a_killed_pod_breaks_succeed_at_their_first_retry() {
     // In every replica's reach before the kill.
     instance.ci(1).blob("big", &blob.digest).await.bytes();
     let readers = (0..9).map(|number| {
-        let (client, digest) = (instance.ci(1 + number % 2).fresh().slow(4 << 20), blob.digest.clone());
+        let (client, digest) = (instance.ci(1 + number % 2).fresh().slow(4 << 20), blob.digest);
         tokio::spawn(async move { client.blob("big", digest).await })
     });
     let readers = readers.collect::<Vec<_>>();
@@ -27,13 +27,13 @@ async fn transfers_that_a_killed_pod_breaks_succeed_at_their_first_retry() {
     instance.kubectl().run(&kill).await.succeeds();
     let answers = join_all(readers).await.into_iter().map(|answer| answer.unwrap()).collect::<Vec<_>>();
     let broken = answers.iter().filter(|answer| answer.broken || answer.status != 200).count();
-    eprintln!("{broken} of {} transfers broken by the kill", answers.len());
+    say!("{broken} of {} transfers broken by the kill", answers.len());
     for answer in answers.iter().filter(|answer| !answer.broken && answer.status == 200) {
         assert_eq!(answer.body, blob.bytes);
     }
     let retries = join_all((0..broken).map(|number| {
         let client = instance.ci(1 + u8::try_from(number % 2).unwrap()).fresh();
-        let digest = blob.digest.clone();
+        let digest = blob.digest;
         async move { client.blob("big", digest).await }
     }));
     for answer in retries.await {
@@ -56,7 +56,7 @@ async fn pulls_go_on_while_the_store_is_away() {
     let failures = load.end().await;
     kubectl.run(&["scale", "-n", "store", "deployment/s3", "--replicas=1"]).await.succeeds();
     installation.rolled_out("store", "s3").await;
-    eprintln!("S3 away: {pulls} pulls, {} failed, p99 {p99:?}", failures.len());
+    say!("S3 away: {pulls} pulls, {} failed, p99 {p99:?}", failures.len());
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(pulls > 20, "{pulls} pulls only");
     instance.end().await;
@@ -84,7 +84,7 @@ async fn a_changed_document_is_in_every_pod_within_two_seconds() {
         times.push(at.elapsed());
     }
     times.sort();
-    eprintln!("a changed document in all of 3 pods: {times:?} (asked 2 s)");
+    say!("a changed document in all of 3 pods: {times:?} (asked 2 s)");
     assert!(times[1] <= Duration::from_secs(2), "{times:?}");
     let after = instance.pods().await;
     assert_eq!(pods.len(), after.len(), "no pod was replaced");
@@ -106,7 +106,7 @@ async fn a_revoked_member_is_refused_within_five_seconds() {
         let refused = async || client.fresh().manifest("app", "1").await.status == 403;
         within(Duration::from_secs(5), "alice is refused", refused).await;
     }
-    eprintln!("a revoked member refused after {:?} (asked 5 s)", at.elapsed());
+    say!("a revoked member refused after {:?} (asked 5 s)", at.elapsed());
     // And her token of before as well.
     for client in &alice {
         assert_eq!(client.manifest("app", "1").await.status, 403);

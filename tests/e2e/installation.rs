@@ -154,7 +154,15 @@ stringData: {{username: ci, password: token-of-ci}}
             .await;
         self.kubectl.wait(name, "dependencyproxy/main", "condition=Ready").await;
         self.kubectl.wait(name, "dependencyproxygroup/team", "condition=Ready").await;
-        Instance { installation: self, name: name.to_owned(), port }
+        let instance = Instance { installation: self, name: name.to_owned(), port };
+        let all = async || instance.status("readyReplicas").await == replicas;
+        within(Duration::from_secs(90), "all replicas are ready", all).await;
+        // Each node's kube-proxy hears of a port in its own time.
+        for node in [1, 2] {
+            let answers = async || instance.ci(node).manifest("app", "1").await.status == 200;
+            within(Duration::from_secs(30), "the node port answers", answers).await;
+        }
+        instance
     }
 }
 

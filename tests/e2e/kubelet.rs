@@ -75,16 +75,18 @@ spec:
             let label = format!("result=\"{result}\"");
             let lines = metrics.lines().filter(|line| {
                 line.starts_with("dependency_proxy_requests_total{")
-                    && line.contains(r#"kind="blob""#)
+                    && line.contains(r#"kind="manifest""#)
                     && line.contains(&label)
             });
             lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
         };
         misses += count("miss");
-        hits += count("hit");
+        hits += count("hit") + count("revalidated");
     }
-    eprintln!("two nodes pulled an image of two blobs through two replicas: {misses} misses, {hits} hits");
-    assert!(misses >= 1 && misses <= 4, "once per replica and blob at most: {misses}");
+    // Nodes have the blobs already, from the tests of the ground: a node asks for what it does not have.
+    say!("two nodes pulled tag and manifest through two replicas: {misses} misses, {hits} hits");
+    assert!((1..=4).contains(&misses), "tag and manifest, once per replica at most: {misses}");
+    assert!(hits >= 1, "the second node's are hits");
     kubectl.run(&["delete", "namespace", "kubelets-ci", "--wait=false"]).await.succeeds();
     instance.end().await;
 }

@@ -18,7 +18,7 @@ async fn the_quickstart_ends_with_a_pod_whose_image_came_through_the_proxy() {
     kubectl.wait("default", "deployment/quickstart", "condition=Available").await;
     kubectl.wait("default", "registryupstream/docker-hub", "condition=Ready").await;
     let table = kubectl.run(&["get", "dp,dpg,ups,vreg,pb", "--all-namespaces"]).await.succeeds().text;
-    eprintln!("{table}");
+    say!("{table}");
     let ready = table.lines().filter(|line| line.split_whitespace().nth(2) == Some("True")).count();
     assert!(ready >= 4, "{table}");
     kubectl
@@ -39,6 +39,8 @@ async fn an_upgrade_brings_newer_definitions_and_an_uninstall_leaves_them_and_no
     let kubectl = &installation.kubectl;
     let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"];
     installation.helm(&uninstall).await.succeeds();
+    let pods = ["wait", "-n", NAMESPACE, "pod", "-l", "app.kubernetes.io/component=operator", "--for=delete"];
+    kubectl.run(&pods).await.succeeds();
     let left = kubectl
         .run(&[
             "get",

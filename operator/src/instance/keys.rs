@@ -71,6 +71,12 @@ impl Keys {
         std::str::from_utf8(&self.data.get("current")?.0).ok()
     }
 
+    /// Whether the newest key signs: no step waits for the pods.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.ids().max() == self.current()
+    }
+
     fn ids(&self) -> impl Iterator<Item = &str> {
         self.data.keys().filter_map(|name| name.strip_prefix(SIGNING))
     }

@@ -66,7 +66,8 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
         return Ok(Action::await_change());
     }
     let id = id_of(proxy.as_ref());
-    if !ensure_keys(&proxy, &id, &context).await? {
+    let keys = ensure_keys(&proxy, &id, &context).await?;
+    if keys == Step::First {
         return Ok(Action::requeue(SOON));
     }
     let rendering = context.world.borrow().instances.get(&id).cloned();
@@ -94,7 +95,7 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     context.reports.add(&id, Report { rendering: pushed, upstreams: pods.upstreams() });
     let all_known = pods.upstreams().values().all(|upstream| upstream.reachable.is_some());
     let settled = write_status(&proxy, &rendering, refusal, optional, &pods, &context).await? && all_known;
-    Ok(Action::requeue(match (is_pushed, settled) {
+    Ok(Action::requeue(match (is_pushed && keys == Step::Settled, settled) {
         (false, _) => SOON,
         (true, false) => LATER,
         (true, true) if pods.ready().next().is_some() => HEALTH,
@@ -102,10 +103,20 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     }))
 }
 
-/// The instance's keys are there and one step on. `false` where they have only just been made.
-async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) -> Result<bool, Error> {
+/// How far the keys are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// They have only just been made.
+    First,
+    /// A new one waits for the pods.
+    Waiting,
+    Settled,
+}
+
+/// The instance's keys are there and one step on.
+async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) -> Result<Step, Error> {
     if proxy.spec.auth.keys_secret_ref.is_some() || proxy.spec.suspend {
-        return Ok(true);
+        return Ok(Step::Settled);
     }
     let name = keys_secret(id).name;
     let secret = Api::<Secret>::namespaced(context.client.clone(), &id.namespace).get_opt(&name).await?;
@@ -119,8 +130,9 @@ async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) 
             known.next(now, &proxy.spec.auth.signing_keys, request, &shared)?
         }
     };
+    let step = if next.is_settled() { Step::Settled } else { Step::Waiting };
     if known.as_ref() == Some(&next) {
-        return Ok(true);
+        return Ok(step);
     }
     if known.is_some() {
         tracing::info!(instance = %id, signs = next.current(), "the signing keys go one step on");
@@ -140,7 +152,7 @@ async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) 
         ..Secret::default()
     };
     context.applier.apply(&Object::of(&made)).await?;
-    Ok(known.is_some())
+    Ok(if known.is_some() { step } else { Step::First })
 }
 
 /// Applies what was built, in order. A refusal where somebody else has the name of an object.

@@ -93,7 +93,8 @@ pub(super) fn of_instance(
     }
     for (id, binding) in &members.bindings {
         let group = super::named(&binding.spec.group_ref, &id.namespace);
-        let facts = bench.groups.get(&group).map(|group| {
+        let is_served = rendering.pages.contains_key(&(Kind::PullBinding, id.clone()));
+        let facts = bench.groups.get(&group).filter(|_| is_served).map(|group| {
             let pushed = report.and_then(|report| report.rendering.as_ref());
             let tokens = pushed.map(|rendering| tokens(rendering, id)).unwrap_or_default();
             Facts::Binding { url: bench.url(), path: group.path.clone(), tokens }
