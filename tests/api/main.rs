@@ -10,6 +10,7 @@
     reason = "a test ends where its ground is missing"
 )]
 
+mod cases;
 mod crds;
 mod ground;
 mod rules;
