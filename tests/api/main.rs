@@ -1,7 +1,7 @@
 //! What a real API server makes of the definitions.
 //!
 //! One API server is started for all tests; each test has a namespace of its own. With `KUBECONFIG` set, it is the
-//! user's cluster.
+//! user's cluster, in which no operator may run: it would write the statuses that these tests write.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
     reason = "a test ends where its ground is missing"
 )]
 
+mod cases;
 mod crds;
 mod ground;
 mod rules;

@@ -10,7 +10,7 @@ bridge() {
   echo "nameserver $gateway" >"$state/resolv.conf" # nobody listens: names outside the cluster fail at once
   if outside; then
     sysctl -qw net.ipv4.ip_forward=1
-    iptables -w -t nat -A POSTROUTING -s "$gateway/24" ! -d "$gateway/24" -m comment --comment "$prefix" -j MASQUERADE
+    masquerade -A
     # systemd-resolved's own address is of this machine only
     cp "$(realpath -e /run/systemd/resolve/resolv.conf 2>/dev/null || echo /etc/resolv.conf)" "$state/resolv.conf"
   fi
@@ -18,6 +18,11 @@ bridge() {
 
 # Whether Docker Hub can be reached from here.
 outside() { curl --silent --max-time 5 --output /dev/null https://registry-1.docker.io/v2/; }
+
+# Nodes and pods (whom their node stands for) reach the outside under this machine's address.
+masquerade() { # -A or -D
+  iptables -w -t nat "$1" POSTROUTING -s "$gateway/24" ! -d "$gateway/24" -m comment --comment "$prefix" -j MASQUERADE
+}
 
 # Container engines let iptables see what passes a bridge, and drop it unless told otherwise.
 firewall() { # -I or -D
@@ -38,7 +43,7 @@ network() { # NAME ADDRESS
   ip -n "$netns" route add default via "$gateway"
   # NodePorts answer at localhost too: kubelet's image names may say localhost:30500
   in_network "$1" sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=1
-  in_network "$1" sysctl -qw net.bridge.bridge-nf-call-iptables=1 2>/dev/null || true # it is so unless the machine says otherwise
+  in_network "$1" sysctl -qw net.bridge.bridge-nf-call-iptables=1 2>/dev/null || true # without the module: no file
 }
 
 node_address() { echo "198.19.0.$((10 + $1))"; }
@@ -55,12 +60,14 @@ routes() { # NODES
 }
 
 network_end() {
-  local netns
+  local netns link
   for netns in $(ip netns list | awk -v p="$prefix-" 'index($1, p) == 1 {print $1}'); do ip netns del "$netns"; done
   # A deleted namespace lets go of its link a moment later; here it goes at once.
-  for link in $(ip -o link show master "$prefix-bridge" 2>/dev/null | awk -F '[ @:]+' '{print $2}'); do ip link del "$link" 2>/dev/null || true; done
+  for link in $(ip -o link show master "$prefix-bridge" 2>/dev/null | awk -F '[ @:]+' '{print $2}'); do
+    ip link del "$link" 2>/dev/null || true
+  done
   if ip link del "$prefix-bridge" 2>/dev/null; then
     firewall -D
-    iptables -w -t nat -D POSTROUTING -s "$gateway/24" ! -d "$gateway/24" -m comment --comment "$prefix" -j MASQUERADE 2>/dev/null || true
+    masquerade -D 2>/dev/null || true
   fi
 }

@@ -89,11 +89,16 @@ Y
 
 # Each kubelet has a root of its own: it deletes the cgroups of pods that it does not know.
 cgroup() { # NAME
-  local tree
+  local tree part
   for tree in $(cgroup_trees); do
-    [ ! -e "$tree/cgroup.subtree_control" ] || sed 's/\w\+/+&/g' "$tree/cgroup.controllers" >"$tree/cgroup.subtree_control" 2>/dev/null || true
+    if [ -e "$tree/cgroup.subtree_control" ]; then
+      sed 's/\w\+/+&/g' "$tree/cgroup.controllers" >"$tree/cgroup.subtree_control" 2>/dev/null || true
+    fi
     mkdir -p "$tree/$prefix-$1"
-    [ ! -e "$tree/cpuset.cpus" ] || for part in cpuset.cpus cpuset.mems; do cat "$tree/$part" >"$tree/$prefix-$1/$part"; done
+    # Version 1 makes a cpuset empty, and nothing runs in it.
+    if [ -e "$tree/cpuset.cpus" ]; then
+      for part in cpuset.cpus cpuset.mems; do cat "$tree/$part" >"$tree/$prefix-$1/$part"; done
+    fi
   done
 }
 

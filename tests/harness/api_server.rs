@@ -22,7 +22,9 @@ use crate::tool;
 /// An API server, and its administrator's kubeconfig.
 pub struct ApiServer {
     kubeconfig: PathBuf,
-    _reaper: Option<Reaper>,
+    /// `key=value` of the namespaces of this test binary.
+    label: String,
+    _reaper: Reaper,
     _processes: Vec<Process>,
     _folder: Option<TempDir>,
 }
@@ -33,14 +35,20 @@ impl ApiServer {
     pub async fn shared() -> Option<&'static Self> {
         static SHARED: OnceCell<ApiServer> = OnceCell::const_new();
         if let Some(path) = set("KUBECONFIG") {
-            let own =
-                async || Self { kubeconfig: path, _reaper: None, _processes: Vec::new(), _folder: None };
-            return Some(SHARED.get_or_init(own).await);
+            return Some(SHARED.get_or_init(async || Self::of_user(path)).await);
         }
         if set("KUBEBUILDER_ASSETS").is_none() && tool::left_out(&["etcd"], false) {
             return None;
         }
         Some(SHARED.get_or_init(Self::start).await)
+    }
+
+    /// The user's. Only the tests' namespaces are taken away.
+    fn of_user(kubeconfig: PathBuf) -> Self {
+        let label = label();
+        let script = r#""$1" delete namespaces --selector="$2" --wait=false"#;
+        let _reaper = Reaper::new(script, [asset("kubectl").into_os_string(), (&label).into()]);
+        Self { kubeconfig, label, _reaper, _processes: Vec::new(), _folder: None }
     }
 
     async fn start() -> Self {
@@ -56,7 +64,8 @@ impl ApiServer {
         let reaper = Reaper::new(script, once(folder.path().as_os_str().to_owned()).chain(groups));
         Self {
             kubeconfig: folder.path().join("kubeconfig"),
-            _reaper: Some(reaper),
+            label: label(),
+            _reaper: reaper,
             _processes: processes,
             _folder: Some(folder),
         }
@@ -84,9 +93,15 @@ impl ApiServer {
     /// A new namespace.
     pub async fn namespace(&self) -> String {
         let name = format!("test-{}", hex::encode(tool::random::<6>()));
-        self.kubectl().run(&["create", "namespace", &name]).await.succeeds();
+        let kubectl = self.kubectl();
+        kubectl.run(&["create", "namespace", &name]).await.succeeds();
+        kubectl.run(&["label", "namespace", &name, &self.label]).await.succeeds();
         name
     }
+}
+
+fn label() -> String {
+    format!("dependencyproxy.dev/test-run={}", hex::encode(tool::random::<6>()))
 }
 
 async fn etcd(folder: &Path) -> (Process, String) {

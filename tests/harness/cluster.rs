@@ -5,7 +5,7 @@
 //!
 //! containerd asks a registry by http only if it is at `localhost`: NodePorts answer at every node's `localhost`, so
 //! image names of tests begin with `localhost:<node port>`. Another host needs a `hosts.toml` on every node
-//! ([`Cluster::hosts`]), in which the server is `http://...`; so do mirrors.
+//! ([`Cluster::hosts`]); so do mirrors.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -135,7 +135,8 @@ impl Cluster {
         run(&words, "").await
     }
 
-    /// Gives every node's containerd this `hosts.toml` for a registry; it is read at each pull.
+    /// Gives every node's containerd this `hosts.toml` for a registry; it is read at each pull. A registry that
+    /// speaks plain http needs `[host."http://HOST"]` (`server` alone is not enough for containerd 1.6).
     ///
     /// # Panics
     /// On a user's cluster.
