@@ -1,4 +1,4 @@
-//! What a real API server makes of the definitions.
+//! What a real API server makes of the definitions, and the operator of objects: no nodes, so no pod runs.
 //!
 //! One API server is started for all tests; each test has a namespace of its own. With `KUBECONFIG` set, it is the
 //! user's cluster.
@@ -10,6 +10,14 @@
     reason = "a test ends where its ground is missing"
 )]
 
+mod bindings;
+mod conditions;
 mod crds;
 mod ground;
+mod instance;
+mod leader;
+mod pod;
+mod relay;
 mod rules;
+mod stage;
+mod trouble;
