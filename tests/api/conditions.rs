@@ -95,6 +95,22 @@ async fn what_is_referred_to_and_missing_is_named_and_found_when_it_comes() {
 }
 
 #[tokio::test]
+async fn a_group_without_an_instance_says_nothing_false_of_its_upstream() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(proxy("main")).await;
+    stage.apply(upstream("hub")).await;
+    for (name, main) in [("served", "main"), ("lost", "nowhere")] {
+        let mut group = group(name, name);
+        group["spec"]["proxyRef"] = json!({"name": main});
+        group["spec"]["upstreamRef"] = json!({"name": "hub"});
+        stage.apply(group).await;
+    }
+    stage.says(GROUP, "served", "ResolvedRefs", "True", "ResolvedRefs").await;
+    let message = stage.says(GROUP, "lost", "ResolvedRefs", "False", "ProxyNotFound").await;
+    assert!(!message.contains("hub"), "{message}");
+}
+
+#[tokio::test]
 async fn an_upstream_that_nobody_refers_to_says_so() {
     let Some(stage) = Stage::new().await else { return };
     stage.apply(upstream("hub")).await;

@@ -260,7 +260,7 @@ async fn at_rest_nothing_is_written() {
     let binding = json!({"groupRef": {"name": "team"}, "pullSecretName": "pull", "serviceAccounts": ["default"]});
     stage.apply(object("PullBinding", "ci", binding)).await;
     // One that waits for ever is at rest too.
-    stage.apply(group("lost", "team-a")).await;
+    stage.apply(group("without", "team-a")).await;
     let _pod = FakePod::of(&stage, "main").await;
     stage.says("PullBinding", "ci", "Ready", "True", "Programmed").await;
     stage.says("DependencyProxy", "main", "Ready", "True", "AllReplicasReady").await;

@@ -18,6 +18,8 @@ mod instance;
 mod leader;
 mod pod;
 mod relay;
+mod rights;
 mod rules;
+mod scale;
 mod stage;
 mod trouble;

@@ -191,7 +191,7 @@ async fn a_binding_whose_names_are_none_says_so() {
     let _pod = FakePod::of(&stage, "main").await;
     let binding = json!({"groupRef": {"name": "team"}, "pullSecretName": "Not A Name!"});
     stage.apply(object("PullBinding", "odd", binding)).await;
-    let message = stage.says("PullBinding", "odd", "Accepted", "False", "InvalidSpec").await;
+    let message = stage.says("PullBinding", "odd", "ResolvedRefs", "False", "InvalidSpec").await;
     assert!(message.contains("Not A Name!"), "{message}");
 }
 

@@ -110,6 +110,15 @@ impl Operator {
         self.process.log()
     }
 
+    /// Its resident memory in megabytes, the most so far.
+    #[must_use]
+    pub fn megabytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        number.unwrap_or_default() / 1024
+    }
+
     /// The value of a metric without labels; the prefix is not named.
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let url = format!("http://127.0.0.1:{}/metrics", self.port);
