@@ -71,15 +71,15 @@ async fn apply(binding: &PullBinding, context: &Context) -> Result<Action, Error
         return Ok(Action::requeue(LATER));
     }
     let wait = match &verdict.facts {
+        // The group may well be served to others.
+        _ if is_revoked(&verdict) => {
+            withdraw(binding, context).await?;
+            LATER
+        }
         Facts::Binding { url, path, tokens } => {
             hand_out(binding, url, path, tokens, context, &mut state).await?
         }
-        _ => {
-            if is_revoked(&verdict) {
-                withdraw(binding, context).await?;
-            }
-            LATER
-        }
+        _ => LATER,
     };
     write_status(binding, &verdict, &state, context).await?;
     Ok(Action::requeue(wait))
