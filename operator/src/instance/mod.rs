@@ -46,6 +46,9 @@ const HEALTH: Duration = Duration::from_secs(15);
 /// After so long without the documents a pod is nudged once more.
 const NUDGE_AGAIN: Duration = Duration::from_secs(1);
 
+/// Who states the number of pods between us and the autoscaler.
+const SCALING_MANAGER: &str = "dependency-proxy-operator-scaling";
+
 /// Since when an instance's documents are on their way to the pods, and how often these were nudged again.
 #[derive(Default)]
 pub struct Pushes(Mutex<HashMap<ObjectId, Push>>);
@@ -167,6 +170,9 @@ async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Opt
     Ok(refusal)
 }
 
+    if plan.spec.autoscaling.is_some() {
+        leave_replicas(plan, context).await?;
+    }
 /// Sees to it that all pods get the documents. `true` when every ready pod has them.
 async fn push(id: &ObjectId, hash: &str, pods: &Pods, context: &Context) -> Result<bool, Error> {
     context.shared_keys.lock().insert(id.clone(), pods.shared_keys());
@@ -186,6 +192,23 @@ impl Pushes {
         id: &ObjectId,
         hash: &str,
         is_there: bool,
+/// Gives the number of pods to the autoscaler as it is. Where we only stopped stating it, the API server would make it
+/// one, until the autoscaler looks.
+async fn leave_replicas(plan: &Plan, context: &Context) -> Result<(), Error> {
+    let api = Api::<Deployment>::namespaced(context.client.clone(), &plan.id.namespace);
+    let Some(live) = api.get_opt(&plan.name()).await? else { return Ok(()) };
+    let states = live.managed_fields().iter().any(|fields| {
+        let stated = fields.fields_v1.as_ref().is_some_and(|f| !f.0["f:spec"]["f:replicas"].is_null());
+        stated && fields.manager.as_deref() == Some(FIELD_MANAGER)
+    });
+    if states && let Some(replicas) = live.spec.replicas {
+        let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas}});
+        let parameters = PatchParams::apply(SCALING_MANAGER).force();
+        api.patch_metadata(&plan.name(), &parameters, &Patch::Apply(patch)).await?;
+    }
+    Ok(())
+}
+
         duration: &prometheus_client::metrics::histogram::Histogram,
     ) -> Option<u32> {
         let mut pushes = self.0.lock();
