@@ -22,7 +22,7 @@ use kube::{Api, Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::apply::{FIELD_MANAGER, Object, Outcome};
+use crate::apply::{FIELD_MANAGER, Object};
 use crate::context::{Context, Error};
 use crate::event::announce;
 use crate::optional::Optional;
@@ -70,7 +70,8 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
         return Ok(Action::await_change());
     }
     let id = id_of(proxy.as_ref());
-    if !ensure_keys(&proxy, &id, &context).await? {
+    let keys = ensure_keys(&proxy, &id, &context).await?;
+    if keys == Provision::Made {
         return Ok(Action::requeue(SOON));
     }
     let rendering = context.world.borrow().instances.get(&id).cloned();
@@ -80,7 +81,11 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
         return Ok(Action::requeue(SOON));
     }
     let optional = context.discovery.look(&context.client).await?;
-    let planned = Plan::of(&rendering, &context.proxy_image, &context.namespace);
+    let planned = match keys {
+        // Without keys that they share, pods would not take each other's tokens.
+        Provision::Refused(refusal) => Err(refusal),
+        _ => Plan::of(&rendering, &context.proxy_image, &context.namespace),
+    };
     let is_suspended = proxy.spec.suspend;
     let mut refusal = None;
     match &planned {
@@ -105,10 +110,19 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     }))
 }
 
-/// The instance's keys are there and one step on. `false` where they have only just been made.
-async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) -> Result<bool, Error> {
+/// How it is with the instance's keys.
+#[derive(PartialEq, Eq)]
+enum Provision {
+    There,
+    /// Only just: the world has not seen them yet.
+    Made,
+    Refused(Refusal),
+}
+
+/// The instance's keys are there and one step on.
+async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) -> Result<Provision, Error> {
     if proxy.spec.auth.keys_secret_ref.is_some() || proxy.spec.suspend {
-        return Ok(true);
+        return Ok(Provision::There);
     }
     let name = keys_secret(id).name;
     let secret = Api::<Secret>::namespaced(context.client.clone(), &id.namespace).get_opt(&name).await?;
@@ -123,7 +137,7 @@ async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) 
         }
     };
     if known.as_ref() == Some(&next) {
-        return Ok(true);
+        return Ok(Provision::There);
     }
     if known.is_some() {
         tracing::info!(instance = %id, signs = next.current(), "the signing keys go one step on");
@@ -142,18 +156,26 @@ async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) 
         data: Some(next.data),
         ..Secret::default()
     };
-    context.applier.apply(&Object::of(&made)).await?;
-    Ok(known.is_some())
+    let object = Object::of(&made);
+    let outcome = context.applier.apply(&object).await?;
+    Ok(match (Refusal::of(&object, outcome), known) {
+        (Some(refusal), _) => Provision::Refused(refusal),
+        (None, Some(_)) => Provision::There,
+        (None, None) => Provision::Made,
+    })
 }
 
-/// Applies what was built, in order. A refusal where somebody else has the name of an object.
+/// Applies what was built, in order. A refusal where somebody else has the name of an object, or the API server does
+/// not take one.
 async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Option<Refusal>, Error> {
     let objects = build::all(plan, &optional);
     let mut refusal = None;
+    if plan.spec.autoscaling.is_some() {
+        leave_replicas(plan, context).await?;
+    }
     for object in &objects {
-        if context.applier.apply(object).await? == Outcome::Taken {
-            refusal = Some(Refusal { reason: "NameConflict", message: object.taken() });
-        }
+        let outcome = context.applier.apply(object).await?;
+        refusal = refusal.or_else(|| Refusal::of(object, outcome));
     }
     let names = objects.iter().map(|object| (object.resource.kind.clone(), object.name.clone()));
     let names = names.collect::<BTreeSet<_>>();
@@ -170,9 +192,23 @@ async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Opt
     Ok(refusal)
 }
 
-    if plan.spec.autoscaling.is_some() {
-        leave_replicas(plan, context).await?;
+/// Gives the number of pods to the autoscaler as it is. Where we only stopped stating it, the API server would make it
+/// one, until the autoscaler looks.
+async fn leave_replicas(plan: &Plan, context: &Context) -> Result<(), Error> {
+    let api = Api::<Deployment>::namespaced(context.client.clone(), &plan.id.namespace);
+    let Some(live) = api.get_opt(&plan.name()).await? else { return Ok(()) };
+    let states = live.managed_fields().iter().any(|fields| {
+        let stated = fields.fields_v1.as_ref().is_some_and(|f| !f.0["f:spec"]["f:replicas"].is_null());
+        stated && fields.manager.as_deref() == Some(FIELD_MANAGER)
+    });
+    if states && let Some(replicas) = live.spec.replicas {
+        let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas}});
+        let parameters = PatchParams::apply(SCALING_MANAGER).force();
+        api.patch_metadata(&plan.name(), &parameters, &Patch::Apply(patch)).await?;
     }
+    Ok(())
+}
+
 /// Sees to it that all pods get the documents. `true` when every ready pod has them.
 async fn push(id: &ObjectId, hash: &str, pods: &Pods, context: &Context) -> Result<bool, Error> {
     context.shared_keys.lock().insert(id.clone(), pods.shared_keys());
@@ -192,23 +228,6 @@ impl Pushes {
         id: &ObjectId,
         hash: &str,
         is_there: bool,
-/// Gives the number of pods to the autoscaler as it is. Where we only stopped stating it, the API server would make it
-/// one, until the autoscaler looks.
-async fn leave_replicas(plan: &Plan, context: &Context) -> Result<(), Error> {
-    let api = Api::<Deployment>::namespaced(context.client.clone(), &plan.id.namespace);
-    let Some(live) = api.get_opt(&plan.name()).await? else { return Ok(()) };
-    let states = live.managed_fields().iter().any(|fields| {
-        let stated = fields.fields_v1.as_ref().is_some_and(|f| !f.0["f:spec"]["f:replicas"].is_null());
-        stated && fields.manager.as_deref() == Some(FIELD_MANAGER)
-    });
-    if states && let Some(replicas) = live.spec.replicas {
-        let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas}});
-        let parameters = PatchParams::apply(SCALING_MANAGER).force();
-        api.patch_metadata(&plan.name(), &parameters, &Patch::Apply(patch)).await?;
-    }
-    Ok(())
-}
-
         duration: &prometheus_client::metrics::histogram::Histogram,
     ) -> Option<u32> {
         let mut pushes = self.0.lock();
