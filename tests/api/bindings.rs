@@ -227,7 +227,11 @@ async fn an_old_password_is_renewed_and_works_until_the_overlap_has_passed() {
     // It is looked at when its time has come; here that is made to be now.
     stage.patch("PullBinding", "ci", json!({"metadata": {"annotations": {"look": "again"}}})).await;
     stage.until("Secret", "ci-dependency-proxy-credentials", "has a second password", renewed).await;
-    assert_eq!(text(&stage.comes("Secret", "pull").await, ".dockerconfigjson"), old, "no pod takes the new one");
+    assert_eq!(
+        text(&stage.comes("Secret", "pull").await, ".dockerconfigjson"),
+        old,
+        "no pod takes the new one"
+    );
     pod.thaw();
     let is_new = |secret: &Value| text(secret, ".dockerconfigjson") != old;
     stage.until("Secret", "pull", "has the new password", is_new).await;

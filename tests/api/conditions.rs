@@ -87,9 +87,11 @@ async fn what_is_referred_to_and_missing_is_named_and_found_when_it_comes() {
 
     let registry = json!({"groupRef": {"name": "nobody"}, "upstreams": [{"name": "hub"}]});
     stage.apply(object("VirtualRegistry", "all", registry)).await;
-    stage.until("VirtualRegistry", "all", "waits for its group", |object| {
-        crate::stage::condition_of(object, "ResolvedRefs")["status"] == "False"
-    }).await;
+    stage
+        .until("VirtualRegistry", "all", "waits for its group", |object| {
+            crate::stage::condition_of(object, "ResolvedRefs")["status"] == "False"
+        })
+        .await;
     stage.apply(group("nobody", "nobody")).await;
     stage.says("VirtualRegistry", "all", "ResolvedRefs", "True", "ResolvedRefs").await;
 }

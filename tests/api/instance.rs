@@ -257,7 +257,8 @@ async fn at_rest_nothing_is_written() {
     stage.apply(team).await;
     let registry = json!({"groupRef": {"name": "team"}, "upstreams": [{"name": "hub"}]});
     stage.apply(object("VirtualRegistry", "all", registry)).await;
-    let binding = json!({"groupRef": {"name": "team"}, "pullSecretName": "pull", "serviceAccounts": ["default"]});
+    let binding =
+        json!({"groupRef": {"name": "team"}, "pullSecretName": "pull", "serviceAccounts": ["default"]});
     stage.apply(object("PullBinding", "ci", binding)).await;
     // One that waits for ever is at rest too.
     stage.apply(group("without", "team-a")).await;
@@ -283,11 +284,22 @@ async fn at_rest_nothing_is_written() {
 /// The version of every object that the operator may write, but for its Lease.
 async fn versions(stage: &Stage) -> Vec<String> {
     let kinds = [
-        "DependencyProxy", "RegistryUpstream", "DependencyProxyGroup", "VirtualRegistry", "PullBinding",
-        "Secret", "ConfigMap", "Service", "ServiceAccount", "Pod", "Deployment", "PodDisruptionBudget",
+        "DependencyProxy",
+        "RegistryUpstream",
+        "DependencyProxyGroup",
+        "VirtualRegistry",
+        "PullBinding",
+        "Secret",
+        "ConfigMap",
+        "Service",
+        "ServiceAccount",
+        "Pod",
+        "Deployment",
+        "PodDisruptionBudget",
         "NetworkPolicy",
     ];
     let all = stage.all(&kinds).await;
-    let version = |o: &Value| format!("{} {} {}", o["kind"], o["metadata"]["name"], o["metadata"]["resourceVersion"]);
+    let version =
+        |o: &Value| format!("{} {} {}", o["kind"], o["metadata"]["name"], o["metadata"]["resourceVersion"]);
     all.iter().map(version).collect()
 }

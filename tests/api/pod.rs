@@ -48,7 +48,8 @@ impl FakePod {
         // A pod needs its service account.
         stage.comes("ServiceAccount", &child).await;
         let (listener, address) = listen().await;
-        let state = Arc::new(Mutex::new(Story { more: json!({"store": {"reachable": true}}), ..Story::default() }));
+        let state =
+            Arc::new(Mutex::new(Story { more: json!({"store": {"reachable": true}}), ..Story::default() }));
         let router = Router::new().route("/status", get(status));
         let router = router.with_state((state.clone(), stage.client.clone(), id));
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
@@ -124,13 +125,19 @@ async fn status(State((state, client, id)): State<Shared>) -> Json<Value> {
     Json(Value::Object(status))
 }
 
-/// The rendered documents of an instance as text; none where there are none yet.
+/// The rendered documents of an instance as text, those of the store with them; none where there are none yet.
 pub(crate) async fn documents(client: &Client, instance: &ObjectId) -> Option<String> {
-    let name = format!("{}-dependency-proxy-documents", instance.name);
-    let secret = Api::<Secret>::namespaced(client.clone(), &instance.namespace).get_opt(&name).await.ok()??;
+    let api = Api::<Secret>::namespaced(client.clone(), &instance.namespace);
+    let name = format!("{}-dependency-proxy", instance.name);
+    let secret = api.get_opt(&format!("{name}-documents")).await.ok()??;
     let mut text = String::new();
     let bytes = secret.data?.remove("documents.yaml.gz")?;
     GzDecoder::new(bytes.0.as_slice()).read_to_string(&mut text).ok()?;
+    let storage = api.get_opt(&format!("{name}-storage")).await.ok()?;
+    if let Some(bytes) = storage.and_then(|secret| secret.data?.remove("storage.yaml")) {
+        text.push_str("\n---\n");
+        text.push_str(&String::from_utf8(bytes.0).ok()?);
+    }
     Some(text)
 }
 

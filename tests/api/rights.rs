@@ -99,7 +99,8 @@ async fn journey(mut stage: Stage) -> Stage {
     }});
     main["spec"]["autoscaling"] = json!({"minReplicas": 1, "maxReplicas": 2});
     let data = json!({"accessKeyID": "a", "secretAccessKey": "b", "username": "a", "password": "b"});
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3"}, "stringData": data});
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3"}, "stringData": data});
     stage.apply(secret).await;
     let ca = rcgen::generate_simple_self_signed(vec!["s3.example.com".to_owned()]).unwrap().cert.pem();
     let map = json!({
@@ -147,9 +148,15 @@ async fn journey(mut stage: Stage) -> Stage {
     main["spec"].as_object_mut().unwrap().remove("autoscaling");
     main["spec"]["storage"] = json!({"persistentVolumeClaim": {"size": "1Gi"}});
     stage.apply(main).await;
-    for kind in ["HTTPRoute", "Certificate", "ServiceMonitor", "PrometheusRule", "Ingress", "NetworkPolicy",
-        "HorizontalPodAutoscaler"]
-    {
+    for kind in [
+        "HTTPRoute",
+        "Certificate",
+        "ServiceMonitor",
+        "PrometheusRule",
+        "Ingress",
+        "NetworkPolicy",
+        "HorizontalPodAutoscaler",
+    ] {
         stage.goes(kind, CHILD).await;
     }
     stage.comes("PersistentVolumeClaim", CHILD).await;

@@ -64,7 +64,10 @@ async fn one_change_among_eight_thousand_objects_is_in_the_documents_within_a_se
     let _ = writeln!(
         std::io::stderr(),
         "one change of 8,000 objects: {} ms to the Secret (asked 1000 ms), {bytes} B, {} MB; {} ms to create them, {} ms until all are served",
-        time.as_millis(), stage.operator.megabytes(), created.as_millis(), converged.as_millis(),
+        time.as_millis(),
+        stage.operator.megabytes(),
+        created.as_millis(),
+        converged.as_millis(),
     );
     let is_release = !program().ancestors().any(|folder| folder.ends_with("debug"));
     let bound = Duration::from_secs(if is_release { 1 } else { 3 });

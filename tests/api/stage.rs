@@ -136,7 +136,14 @@ impl Stage {
     }
 
     /// Waits until a condition has this status and reason, and gives its message.
-    pub(crate) async fn says(&self, kind: &str, name: &str, condition: &str, status: &str, reason: &str) -> String {
+    pub(crate) async fn says(
+        &self,
+        kind: &str,
+        name: &str,
+        condition: &str,
+        status: &str,
+        reason: &str,
+    ) -> String {
         let what = format!("{condition}={status} {reason}");
         let is_right = |object: &Value| {
             let found = condition_of(object, condition);

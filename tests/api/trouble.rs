@@ -16,7 +16,8 @@ const CHILD: &str = "main-dependency-proxy";
 async fn killed_at_any_step_it_ends_where_it_would_have_without() {
     let Some(mut stage) = Stage::new().await else { return };
     stage.comes("ServiceAccount", "default").await;
-    let binding = json!({"groupRef": {"name": "team"}, "pullSecretName": "pull", "serviceAccounts": ["default"]});
+    let binding =
+        json!({"groupRef": {"name": "team"}, "pullSecretName": "pull", "serviceAccounts": ["default"]});
     let registry = json!({"groupRef": {"name": "team"}, "upstreams": [{"name": "hub"}]});
     let mut hub = upstream("hub");
     hub["spec"]["credentialsSecretRef"] = json!({"name": "hub"});
@@ -51,8 +52,12 @@ async fn killed_at_any_step_it_ends_where_it_would_have_without() {
     let after_kills = end_state(&stage).await;
     // Without any kill: all that can be made again is made again.
     for (kind, name) in [
-        ("Deployment", CHILD), ("Service", CHILD), ("NetworkPolicy", CHILD), ("PodDisruptionBudget", CHILD),
-        ("Secret", "main-dependency-proxy-documents"), ("Secret", "pull"),
+        ("Deployment", CHILD),
+        ("Service", CHILD),
+        ("NetworkPolicy", CHILD),
+        ("PodDisruptionBudget", CHILD),
+        ("Secret", "main-dependency-proxy-documents"),
+        ("Secret", "pull"),
     ] {
         stage.delete(kind, name).await;
     }
@@ -125,8 +130,10 @@ async fn a_name_that_somebody_else_has_is_told_and_the_object_not_touched() {
     stage.says("DependencyProxy", "main", "Accepted", "True", "Accepted").await;
 
     stage.apply(proxy("second")).await;
-    let message = stage.says("DependencyProxy", "second", "Accepted", "False", "NameConflict").await;
-    assert!(message.contains("Secret second-dependency-proxy-keys"), "{message}");
+    let message = stage.says("DependencyProxy", "second", "Accepted", "False", "InvalidSecret").await;
+    assert!(message.contains("second-dependency-proxy-keys"), "{message}");
+    // Pods without common keys would not take each other's tokens.
+    assert_eq!(stage.get("Deployment", "second-dependency-proxy").await, None);
     stage.delete("Secret", "second-dependency-proxy-keys").await;
     stage.says("DependencyProxy", "second", "Accepted", "True", "Accepted").await;
 }
@@ -189,10 +196,14 @@ async fn a_binding_whose_names_are_none_says_so() {
     stage.apply(proxy("main")).await;
     stage.apply(group("team", "team-a")).await;
     let _pod = FakePod::of(&stage, "main").await;
-    let binding = json!({"groupRef": {"name": "team"}, "pullSecretName": "Not A Name!"});
+    let binding = json!({
+        "groupRef": {"name": "team"}, "pullSecretName": "Not A Name!", "serviceAccounts": ["Nor This"],
+    });
     stage.apply(object("PullBinding", "odd", binding)).await;
     let message = stage.says("PullBinding", "odd", "ResolvedRefs", "False", "InvalidSpec").await;
     assert!(message.contains("Not A Name!"), "{message}");
+    stage.delete("PullBinding", "odd").await;
+    stage.goes("PullBinding", "odd").await;
 }
 
 #[tokio::test]
@@ -210,7 +221,8 @@ async fn a_namespace_that_is_deleted_goes_with_all_that_is_in_it() {
     stage.comes("ServiceAccount", &name("default")).await;
     stage.apply(elsewhere(proxy("main"))).await;
     stage.apply(elsewhere(group("team", "team-a"))).await;
-    let binding = json!({"groupRef": {"name": "team"}, "pullSecretName": "pull", "serviceAccounts": ["default"]});
+    let binding =
+        json!({"groupRef": {"name": "team"}, "pullSecretName": "pull", "serviceAccounts": ["default"]});
     stage.apply(elsewhere(object("PullBinding", "ci", binding))).await;
     stage.comes("Secret", &name("ci-dependency-proxy-credentials")).await;
     stage.comes("PodDisruptionBudget", &name(CHILD)).await;
@@ -240,10 +252,8 @@ async fn an_operator_that_was_cut_off_from_the_api_server_goes_on_when_it_is_bac
     let server = harness::api_server::ApiServer::shared().await;
     let relay = crate::relay::Relay::start(server, None).await;
     stage.operator.terminate().await;
-    let arguments = harness::operator::Arguments {
-        kubeconfig: relay.kubeconfig().to_owned(),
-        ..stage.arguments.clone()
-    };
+    let arguments =
+        harness::operator::Arguments { kubeconfig: relay.kubeconfig().to_owned(), ..stage.arguments.clone() };
     stage.operator = Operator::start(&arguments).await;
     stage.apply(proxy("main")).await;
     stage.apply(group("team", "team-a")).await;
@@ -256,7 +266,11 @@ async fn an_operator_that_was_cut_off_from_the_api_server_goes_on_when_it_is_bac
     stage.apply(group("late", "team-b")).await;
     let ended = tokio::time::timeout(Duration::from_secs(20), stage.operator.ended()).await;
     assert!(ended.is_ok(), "it leads without a lease:\n{}", stage.operator.log());
-    assert!(ended.is_ok_and(|status| !status.success()), "it says that all is well:\n{}", stage.operator.log());
+    assert!(
+        ended.is_ok_and(|status| !status.success()),
+        "it says that all is well:\n{}",
+        stage.operator.log()
+    );
     stage.operator.start_again();
     relay.resume();
     stage.says("DependencyProxyGroup", "late", "Ready", "True", "Programmed").await;
