@@ -73,12 +73,14 @@ impl Object {
 type Key = (String, String, String);
 
 /// What became of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Unchanged,
     Written,
     /// There is one of that name that belongs to somebody else.
     Taken,
+    /// The API server does not take it as it is: what it says. Trying again changes nothing.
+    Refused(String),
 }
 
 /// Applies objects. What was applied and has not changed since is not written again.
@@ -103,8 +105,15 @@ impl Applier {
     /// Makes an object be as it shall. One that is there and belongs to somebody else is not touched.
     ///
     /// # Errors
-    /// When the API server refuses.
+    /// When the API server cannot do it now.
     pub async fn apply(&self, object: &Object) -> Result<Outcome, kube::Error> {
+        if !is_name(&object.name) {
+            let said = "an object's name has lower-case letters, digits, '-' and '.' only";
+            return Ok(Outcome::Refused(format!(
+                "{:?} cannot be the name of a {}: {said}",
+                object.name, object.resource.kind
+            )));
+        }
         let api =
             Api::<DynamicObject>::namespaced_with(self.client.clone(), &object.namespace, &object.resource);
         let digest = fingerprint(&[object.value.to_string().as_bytes()]);
@@ -120,7 +129,15 @@ impl Applier {
             return Ok(Outcome::Unchanged);
         }
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let result = api.patch_metadata(&object.name, &parameters, &Patch::Apply(&object.value)).await?;
+        let result = match api.patch_metadata(&object.name, &parameters, &Patch::Apply(&object.value)).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
+                let Object { resource, name, .. } = object;
+                tracing::warn!(kind = %resource.kind, namespace = object.namespace, name, error = status.message, "refused");
+                let said = format!("the API server refuses {} {name}: {}", resource.kind, status.message);
+                return Ok(Outcome::Refused(said));
+            }
+            result => result?,
+        };
         let applied = Applied { digest, version: version(&result) };
         self.applied.lock().insert(object.key(), applied);
         Ok(Outcome::Written)
@@ -157,11 +174,32 @@ impl Applier {
     }
 }
 
+/// Whether an object may have this name. Others are never put into the path of a request.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let is_end = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = text.as_bytes();
+    let is_inner = |b: &u8| is_end(Some(b)) || matches!(b, b'-' | b'.');
+    bytes.len() <= 253 && is_end(bytes.first()) && is_end(bytes.last()) && bytes.iter().all(is_inner)
+}
+
 /// Changes when somebody changes what we asked for: of kinds with a generation, their status does not count.
 fn version<K: Resource>(live: &PartialObjectMeta<K>) -> String {
     let uid = live.metadata.uid.as_deref().unwrap_or_default();
     match live.metadata.generation {
         Some(generation) => format!("{uid} {generation}"),
         None => format!("{uid} {}", live.metadata.resource_version.as_deref().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_name;
+
+    #[test]
+    fn a_name_is_nothing_that_leads_elsewhere_in_a_path() {
+        assert!(["a", "pull-secret.team-a", "0"].iter().all(|name| is_name(name)));
+        let others = ["", "A", "a b", "a/b", "..", "a?dryRun=All", "-a", "a-", "%2e"];
+        assert!(!others.iter().any(|name| is_name(name)));
     }
 }

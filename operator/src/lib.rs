@@ -12,6 +12,7 @@ pub mod context;
 pub mod event;
 pub mod group;
 pub mod instance;
+pub mod lease;
 pub mod metrics;
 pub mod optional;
 pub mod pods;

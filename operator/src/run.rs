@@ -19,7 +19,6 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Client, Resource};
-use kube_lease_manager::LeaseManagerBuilder;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -34,16 +33,13 @@ use crate::context::{Context, Error};
 use crate::metrics::{self, Metrics};
 use crate::watch::{Feed, Scope, Sight};
 use crate::world::{self, Maker, Reports, World};
-use crate::{binding, group, instance, registry, upstream};
+use crate::{binding, group, instance, lease, registry, upstream};
 
-/// Name of the Lease.
-pub const LEASE: &str = "dependency-proxy-operator";
-/// Seconds after which a leader that says nothing more is replaced.
-const LEASE_SECONDS: u64 = 15;
-/// Seconds before the end at which the leader renews.
-const LEASE_GRACE: u64 = 5;
 /// Reconciles of a kind at once.
 const AT_ONCE: u16 = 16;
+/// How long reconciles that have begun may take when the operator stops. A controller that has not listed its objects
+/// yet does not end at all.
+const LAST_WORK: Duration = Duration::from_secs(3);
 
 /// Why the operator stops.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +54,8 @@ pub enum StartError {
     Listen(std::net::SocketAddr, std::io::Error),
     #[error("the lease: {0}")]
     Lease(#[from] kube_lease_manager::LeaseManagerError),
+    #[error("the lease was lost; stopping, so that there are never two")]
+    LeaseLost,
     #[error("signals cannot be heard: {0}")]
     Signals(std::io::Error),
     #[error("the HTTP client: {0}")]
@@ -87,36 +85,28 @@ pub async fn run(arguments: Arguments) -> Result<(), StartError> {
     }
     admin.is_ready.store(true, Ordering::Relaxed);
 
-    let mut lease = LeaseManagerBuilder::new(client.clone(), LEASE)
-        .with_namespace(&arguments.namespace)
-        .with_duration(LEASE_SECONDS)
-        .with_grace(LEASE_GRACE);
-    if let Some(name) = &arguments.pod_name {
-        lease = lease.with_identity(name);
-    }
-    let (mut leads, task) = lease.build().await?.watch().await;
-    while !*leads.borrow_and_update() {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            changed = leads.changed() => if changed.is_err() { break },
-        }
-    }
+    let mut leadership = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        won = lease::win(&client, &arguments) => won?,
+    };
     tracing::info!(namespace = %arguments.namespace, "leading");
     metrics.leader.set(1);
 
     // Reconciles that have begun end; no new ones begin.
     let end = stop.child_token();
-    let lost = async { while leads.changed().await.is_ok() && *leads.borrow_and_update() {} };
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_WORK).await;
+    };
     let operating = operate(&client, &arguments, &scope, &metrics, &admin, end.clone());
-    tokio::select! {
-        () = operating => {}
-        () = lost => tracing::error!("the lease was lost; stopping, so that there are never two"),
-    }
+    let result = tokio::select! {
+        () = operating => Ok(()),
+        () = overdue => Ok(()),
+        () = leadership.lost() => Err(StartError::LeaseLost),
+    };
     metrics.leader.set(0);
-    // The lease is given back when nobody listens any more: the next operator need not wait for its end.
-    drop(leads);
-    tokio::time::timeout(Duration::from_secs(5), task).await.ok();
-    Ok(())
+    leadership.give_back().await;
+    result
 }
 
 fn stop_on_signal() -> Result<CancellationToken, StartError> {

@@ -1,4 +1,4 @@
-//! What a real API server makes of the definitions.
+//! What a real API server makes of the definitions, and the operator of objects: no nodes, so no pod runs.
 //!
 //! One API server is started for all tests; each test has a namespace of its own. With `KUBECONFIG` set, it is the
 //! user's cluster, in which no operator may run: it would write the statuses that these tests write.
@@ -10,7 +10,17 @@
     reason = "a test ends where its ground is missing"
 )]
 
+mod bindings;
 mod cases;
+mod conditions;
 mod crds;
 mod ground;
+mod instance;
+mod leader;
+mod pod;
+mod relay;
+mod rights;
 mod rules;
+mod scale;
+mod stage;
+mod trouble;

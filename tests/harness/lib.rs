@@ -18,6 +18,7 @@ pub mod egress;
 pub mod hostile;
 pub mod image;
 pub mod kubectl;
+pub mod operator;
 pub mod process;
 pub mod proxy;
 pub mod pull;

@@ -20,7 +20,7 @@ use kube::runtime::finalizer::{Event, finalizer};
 use kube::{Api, Resource, ResourceExt};
 use url::Url;
 
-use crate::apply::Outcome;
+use crate::apply::{Object, Outcome, is_name};
 use crate::condition::State;
 use crate::context::{Context, Error};
 use crate::verdict::{self, conditions};
@@ -71,15 +71,15 @@ async fn apply(binding: &PullBinding, context: &Context) -> Result<Action, Error
         return Ok(Action::requeue(LATER));
     }
     let wait = match &verdict.facts {
+        // The group may well be served to others.
+        _ if is_revoked(&verdict) => {
+            withdraw(binding, context).await?;
+            LATER
+        }
         Facts::Binding { url, path, tokens } => {
             hand_out(binding, url, path, tokens, context, &mut state).await?
         }
-        _ => {
-            if is_revoked(&verdict) {
-                withdraw(binding, context).await?;
-            }
-            LATER
-        }
+        _ => LATER,
     };
     write_status(binding, &verdict, &state, context).await?;
     Ok(Action::requeue(wait))
@@ -135,9 +135,8 @@ async fn hand_out(
         return Ok(LATER);
     }
     for object in &objects {
-        if context.applier.apply(object).await? == Outcome::Taken {
-            state.trouble = Some(("NameConflict", object.taken()));
-        }
+        let outcome = context.applier.apply(object).await?;
+        state.trouble = state.trouble.take().or_else(|| trouble(object, outcome));
     }
     let missing = grant_accounts(&id, &before_it.granted, &wanted.granted, context).await?;
     // Before anything is handed out nothing was asked for under other names.
@@ -152,7 +151,7 @@ async fn hand_out(
     if let Some(account) = missing {
         let message =
             format!("there is no ServiceAccount {account} in namespace {}; create it", id.namespace);
-        state.trouble = Some(("ServiceAccountNotFound", message));
+        state.trouble.get_or_insert(("ServiceAccountNotFound", message));
         return Ok(LATER);
     }
     // What waits for pods is called again when they have it.
@@ -198,7 +197,16 @@ async fn keep(
 ) -> Result<Option<(&'static str, String)>, Error> {
     let object = build::kept(binding, credentials.data(), marks.annotations());
     let outcome = context.applier.apply(&object).await?;
-    Ok((outcome == Outcome::Taken).then(|| ("NameConflict", object.taken())))
+    Ok(trouble(&object, outcome))
+}
+
+/// What keeps an object from being as it shall, if anything does.
+fn trouble(object: &Object, outcome: Outcome) -> Option<(&'static str, String)> {
+    match outcome {
+        Outcome::Unchanged | Outcome::Written => None,
+        Outcome::Taken => Some(("NameConflict", object.taken())),
+        Outcome::Refused(message) => Some(("InvalidSpec", message)),
+    }
 }
 
 fn wanted_accounts(binding: &PullBinding) -> BTreeSet<service_accounts::Grant> {
@@ -235,6 +243,9 @@ async fn delete_own(binding: &PullBinding, kind: &str, name: &str, context: &Con
         "ConfigMap" => ApiResource::erase::<ConfigMap>(&()),
         _ => ApiResource::erase::<Secret>(&()),
     };
+    if !is_name(name) {
+        return Ok(());
+    }
     let namespace = id_of(binding).namespace;
     let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &resource);
     let live = api.get_metadata_opt(name).await?;

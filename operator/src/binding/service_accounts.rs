@@ -10,6 +10,8 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
+use crate::apply::is_name;
+
 /// Tries when somebody else writes at the same time.
 const TRIES: usize = 5;
 
@@ -37,6 +39,9 @@ pub(super) async fn set(
     (account, secret): &Grant,
     wanted: bool,
 ) -> Result<bool, kube::Error> {
+    if !is_name(account) {
+        return Ok(false);
+    }
     let api = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
     let mut tries = 0;
     loop {

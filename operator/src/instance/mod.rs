@@ -21,7 +21,7 @@ use kube::{Api, Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::apply::{FIELD_MANAGER, Object, Outcome};
+use crate::apply::{FIELD_MANAGER, Object};
 use crate::context::{Context, Error};
 use crate::event::announce;
 use crate::optional::Optional;
@@ -45,6 +45,9 @@ const HEALTH: Duration = Duration::from_secs(15);
 /// After so long without the documents a pod is nudged once more.
 const NUDGE_AGAIN: Duration = Duration::from_secs(1);
 
+/// Who states the number of pods between us and the autoscaler.
+const SCALING_MANAGER: &str = "dependency-proxy-operator-scaling";
+
 /// Since when an instance's documents are on their way to the pods, and how often these were nudged again.
 #[derive(Default)]
 pub struct Pushes(Mutex<HashMap<ObjectId, Push>>);
@@ -67,7 +70,7 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     }
     let id = id_of(proxy.as_ref());
     let keys = ensure_keys(&proxy, &id, &context).await?;
-    if keys == Step::First {
+    if keys == Provision::Made {
         return Ok(Action::requeue(SOON));
     }
     let rendering = context.world.borrow().instances.get(&id).cloned();
@@ -76,8 +79,13 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     if rendering.proxy.metadata.generation != proxy.metadata.generation {
         return Ok(Action::requeue(SOON));
     }
+    let is_waiting = keys == Provision::Waiting;
     let optional = context.discovery.look(&context.client).await?;
-    let planned = Plan::of(&rendering, &context.proxy_image, &context.namespace);
+    let planned = match keys {
+        // Without keys that they share, pods would not take each other's tokens.
+        Provision::Refused(refusal) => Err(refusal),
+        _ => Plan::of(&rendering, &context.proxy_image, &context.namespace),
+    };
     let is_suspended = proxy.spec.suspend;
     let mut refusal = None;
     match &planned {
@@ -95,7 +103,7 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     context.reports.add(&id, Report { rendering: pushed, upstreams: pods.upstreams() });
     let all_known = pods.upstreams().values().all(|upstream| upstream.reachable.is_some());
     let settled = write_status(&proxy, &rendering, refusal, optional, &pods, &context).await? && all_known;
-    Ok(Action::requeue(match (is_pushed && keys == Step::Settled, settled) {
+    Ok(Action::requeue(match (is_pushed && !is_waiting, settled) {
         (false, _) => SOON,
         (true, false) => LATER,
         (true, true) if pods.ready().next().is_some() => HEALTH,
@@ -103,20 +111,21 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     }))
 }
 
-/// How far the keys are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// They have only just been made.
-    First,
+/// How it is with the instance's keys.
+#[derive(PartialEq, Eq)]
+enum Provision {
+    There,
     /// A new one waits for the pods.
     Waiting,
-    Settled,
+    /// Only just: the world has not seen them yet.
+    Made,
+    Refused(Refusal),
 }
 
 /// The instance's keys are there and one step on.
-async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) -> Result<Step, Error> {
+async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) -> Result<Provision, Error> {
     if proxy.spec.auth.keys_secret_ref.is_some() || proxy.spec.suspend {
-        return Ok(Step::Settled);
+        return Ok(Provision::There);
     }
     let name = keys_secret(id).name;
     let secret = Api::<Secret>::namespaced(context.client.clone(), &id.namespace).get_opt(&name).await?;
@@ -130,9 +139,9 @@ async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) 
             known.next(now, &proxy.spec.auth.signing_keys, request, &shared)?
         }
     };
-    let step = if next.is_settled() { Step::Settled } else { Step::Waiting };
+    let provision = if next.is_settled() { Provision::There } else { Provision::Waiting };
     if known.as_ref() == Some(&next) {
-        return Ok(step);
+        return Ok(provision);
     }
     if known.is_some() {
         tracing::info!(instance = %id, signs = next.current(), "the signing keys go one step on");
@@ -151,18 +160,26 @@ async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) 
         data: Some(next.data),
         ..Secret::default()
     };
-    context.applier.apply(&Object::of(&made)).await?;
-    Ok(if known.is_some() { step } else { Step::First })
+    let object = Object::of(&made);
+    let outcome = context.applier.apply(&object).await?;
+    Ok(match (Refusal::of(&object, outcome), known) {
+        (Some(refusal), _) => Provision::Refused(refusal),
+        (None, Some(_)) => provision,
+        (None, None) => Provision::Made,
+    })
 }
 
-/// Applies what was built, in order. A refusal where somebody else has the name of an object.
+/// Applies what was built, in order. A refusal where somebody else has the name of an object, or the API server does
+/// not take one.
 async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Option<Refusal>, Error> {
     let objects = build::all(plan, &optional);
     let mut refusal = None;
+    if plan.spec.autoscaling.is_some() {
+        leave_replicas(plan, context).await?;
+    }
     for object in &objects {
-        if context.applier.apply(object).await? == Outcome::Taken {
-            refusal = Some(Refusal { reason: "NameConflict", message: object.taken() });
-        }
+        let outcome = context.applier.apply(object).await?;
+        refusal = refusal.or_else(|| Refusal::of(object, outcome));
     }
     let names = objects.iter().map(|object| (object.resource.kind.clone(), object.name.clone()));
     let names = names.collect::<BTreeSet<_>>();
@@ -177,6 +194,23 @@ async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Opt
         context.built.lock().insert(plan.id.clone(), names);
     }
     Ok(refusal)
+}
+
+/// Gives the number of pods to the autoscaler as it is. Where we only stopped stating it, the API server would make it
+/// one, until the autoscaler looks.
+async fn leave_replicas(plan: &Plan, context: &Context) -> Result<(), Error> {
+    let api = Api::<Deployment>::namespaced(context.client.clone(), &plan.id.namespace);
+    let Some(live) = api.get_opt(&plan.name()).await? else { return Ok(()) };
+    let states = live.managed_fields().iter().any(|fields| {
+        let stated = fields.fields_v1.as_ref().is_some_and(|f| !f.0["f:spec"]["f:replicas"].is_null());
+        stated && fields.manager.as_deref() == Some(FIELD_MANAGER)
+    });
+    if states && let Some(replicas) = live.spec.replicas {
+        let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas}});
+        let parameters = PatchParams::apply(SCALING_MANAGER).force();
+        api.patch_metadata(&plan.name(), &parameters, &Patch::Apply(patch)).await?;
+    }
+    Ok(())
 }
 
 /// Sees to it that all pods get the documents. `true` when every ready pod has them.

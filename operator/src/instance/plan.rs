@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use url::Url;
 
+use crate::apply::{Object, Outcome};
 use crate::world::{Rendering, id_of};
 
 /// The port of the registry in pods and Service.
@@ -39,6 +40,17 @@ pub(super) struct Plan {
 pub(super) struct Refusal {
     pub reason: &'static str,
     pub message: String,
+}
+
+impl Refusal {
+    /// What keeps an object from being as it shall, if anything does.
+    pub(super) fn of(object: &Object, outcome: Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::Unchanged | Outcome::Written => None,
+            Outcome::Taken => Some(Self { reason: "NameConflict", message: object.taken() }),
+            Outcome::Refused(message) => Some(Self { reason: "InvalidSpec", message }),
+        }
+    }
 }
 
 /// The bytes that a Secret may have.

@@ -183,8 +183,11 @@ pub(super) fn of_loose(world: &mut World, members: &Members, sources: &mut Sourc
     let mut note =
         |kind: Kind, id: &ObjectId, generation: Option<i64>, own: Option<Problem>, facts: Facts| {
             let mut problems = problems.get(&(kind, id.clone())).cloned().unwrap_or_default();
-            if problems.is_empty() {
-                problems.extend(own);
+            match own {
+                // Without its instance nothing else of a group can be judged: its upstream may well be there.
+                Some(own) if own.reason == Reason::ProxyNotFound => problems = vec![own],
+                own if problems.is_empty() => problems.extend(own),
+                _ => {}
             }
             let verdict = Verdict { generation, problems, instance: None, serving: Serving::No, facts };
             world.verdicts.insert((kind, id.clone()), Arc::new(verdict));

@@ -1,0 +1,155 @@
+//! What objects say that others keep from serving, and that they say so no longer when it is mended.
+
+use serde_json::{Value, json};
+
+use crate::ground::Ground;
+use crate::pod::FakePod;
+use crate::stage::{Stage, account, group, object, proxy, upstream};
+
+const GROUP: &str = "DependencyProxyGroup";
+
+#[tokio::test]
+async fn of_two_groups_with_one_path_the_older_serves_and_the_other_follows_it() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(proxy("main")).await;
+    stage.apply(group("b-first", "team-a")).await;
+    stage.says(GROUP, "b-first", "Accepted", "True", "Accepted").await;
+    // A creation time has whole seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    stage.apply(group("a-second", "team-a")).await;
+    let message = stage.says(GROUP, "a-second", "Accepted", "False", "PathConflict").await;
+    assert!(message.contains("b-first"), "{message}");
+    stage.says(GROUP, "b-first", "Accepted", "True", "Accepted").await;
+    stage.delete(GROUP, "b-first").await;
+    stage.says(GROUP, "a-second", "Accepted", "True", "Accepted").await;
+}
+
+#[tokio::test]
+async fn a_top_level_path_belongs_to_the_namespace_that_came_first() {
+    let Some(second) = Ground::new().await else { return };
+    let Some(stage) = Stage::with(&[&second.namespace]).await else { return };
+    let mut main = proxy("main");
+    main["spec"]["allowedGroups"] = json!({"from": "All"});
+    stage.apply(main).await;
+    stage.apply(group("team", "team-a")).await;
+    stage.says(GROUP, "team", "Accepted", "True", "Accepted").await;
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let child_name = format!("{}/child", second.namespace);
+    let mut child = group("child", "team-a/child");
+    child["metadata"]["namespace"] = json!(second.namespace);
+    child["spec"]["proxyRef"] = json!({"name": "main", "namespace": stage.namespace});
+    stage.apply(child).await;
+    stage.says(GROUP, &child_name, "Accepted", "False", "PathConflict").await;
+    stage.delete(GROUP, "team").await;
+    stage.says(GROUP, &child_name, "Accepted", "True", "Accepted").await;
+}
+
+#[tokio::test]
+async fn a_sixth_registry_waits_until_one_of_five_goes() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(proxy("main")).await;
+    stage.apply(group("team", "team-a")).await;
+    stage.apply(upstream("hub")).await;
+    let registry = |name: &str| {
+        object("VirtualRegistry", name, json!({"groupRef": {"name": "team"}, "upstreams": [{"name": "hub"}]}))
+    };
+    for name in ["r1", "r2", "r3", "r4", "r5", "r6"] {
+        stage.apply(registry(name)).await;
+    }
+    // All came in the same second or later: the name decides where the time does not.
+    stage.says("VirtualRegistry", "r6", "Accepted", "False", "TooManyRegistries").await;
+    for name in ["r1", "r2", "r3", "r4", "r5"] {
+        stage.says("VirtualRegistry", name, "Accepted", "True", "Accepted").await;
+    }
+    stage.delete("VirtualRegistry", "r2").await;
+    stage.says("VirtualRegistry", "r6", "Accepted", "True", "Accepted").await;
+}
+
+#[tokio::test]
+async fn what_is_referred_to_and_missing_is_named_and_found_when_it_comes() {
+    let Some(stage) = Stage::new().await else { return };
+    let mut team = group("team", "team-a");
+    team["spec"]["upstreamRef"] = json!({"name": "hub"});
+    stage.apply(team).await;
+    let message = stage.says(GROUP, "team", "ResolvedRefs", "False", "ProxyNotFound").await;
+    assert!(message.contains("create it or correct the name"), "{message}");
+    stage.apply(proxy("main")).await;
+    stage.says(GROUP, "team", "ResolvedRefs", "False", "UpstreamNotFound").await;
+    let mut hub = upstream("hub");
+    hub["spec"]["credentialsSecretRef"] = json!({"name": "hub"});
+    stage.apply(hub).await;
+    stage.says("RegistryUpstream", "hub", "Accepted", "False", "SecretNotFound").await;
+    stage.apply(account("hub", "robot", "a-password-of-the-hub")).await;
+    stage.says("RegistryUpstream", "hub", "Accepted", "True", "Accepted").await;
+    stage.says(GROUP, "team", "ResolvedRefs", "True", "ResolvedRefs").await;
+    let upstream = |object: &Value| object["status"]["account"] == "robot";
+    stage.until("RegistryUpstream", "hub", "names its account", upstream).await;
+
+    let registry = json!({"groupRef": {"name": "nobody"}, "upstreams": [{"name": "hub"}]});
+    stage.apply(object("VirtualRegistry", "all", registry)).await;
+    stage
+        .until("VirtualRegistry", "all", "waits for its group", |object| {
+            crate::stage::condition_of(object, "ResolvedRefs")["status"] == "False"
+        })
+        .await;
+    stage.apply(group("nobody", "nobody")).await;
+    stage.says("VirtualRegistry", "all", "ResolvedRefs", "True", "ResolvedRefs").await;
+}
+
+#[tokio::test]
+async fn a_group_without_an_instance_says_nothing_false_of_its_upstream() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(proxy("main")).await;
+    stage.apply(upstream("hub")).await;
+    for (name, main) in [("served", "main"), ("lost", "nowhere")] {
+        let mut group = group(name, name);
+        group["spec"]["proxyRef"] = json!({"name": main});
+        group["spec"]["upstreamRef"] = json!({"name": "hub"});
+        stage.apply(group).await;
+    }
+    stage.says(GROUP, "served", "ResolvedRefs", "True", "ResolvedRefs").await;
+    let message = stage.says(GROUP, "lost", "ResolvedRefs", "False", "ProxyNotFound").await;
+    assert!(!message.contains("hub"), "{message}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_nobody_refers_to_says_so() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(upstream("hub")).await;
+    stage.says("RegistryUpstream", "hub", "Reachable", "Unknown", "NotInUse").await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_the_instance_or_the_upstream_no_longer_allows_is_out_at_once() {
+    let Some(second) = Ground::new().await else { return };
+    let Some(stage) = Stage::with(&[&second.namespace]).await else { return };
+    let name = format!("{}/team", second.namespace);
+    let mut main = proxy("main");
+    main["spec"]["allowedGroups"] = json!({"from": "Selector", "selector": {"matchLabels": {"team": "yes"}}});
+    stage.apply(main.clone()).await;
+    let mut hub = upstream("hub");
+    hub["spec"]["allowedGroups"] = json!({"from": "All"});
+    stage.apply(hub.clone()).await;
+    let mut team = group("team", "team-a");
+    team["metadata"]["namespace"] = json!(second.namespace);
+    team["spec"]["proxyRef"] = json!({"name": "main", "namespace": stage.namespace});
+    team["spec"]["upstreamRef"] = json!({"name": "hub", "namespace": stage.namespace});
+    stage.apply(team).await;
+    stage.says(GROUP, &name, "Accepted", "False", "NotAllowedByProxy").await;
+    // A label lets it in.
+    stage.patch("Namespace", &second.namespace, json!({"metadata": {"labels": {"team": "yes"}}})).await;
+    stage.says(GROUP, &name, "Accepted", "True", "Accepted").await;
+    let _pod = FakePod::of(&stage, "main").await;
+    stage.says(GROUP, &name, "Ready", "True", "Programmed").await;
+    hub["spec"]["allowedGroups"] = json!({"from": "Same"});
+    stage.apply(hub.clone()).await;
+    stage.says(GROUP, &name, "ResolvedRefs", "False", "NotAllowedByUpstream").await;
+    stage.says(GROUP, &name, "Programmed", "False", "NotServed").await;
+    hub["spec"]["allowedGroups"] = json!({"from": "All"});
+    stage.apply(hub).await;
+    stage.says(GROUP, &name, "Ready", "True", "Programmed").await;
+    main["spec"]["allowedGroups"] = json!({"from": "Same"});
+    stage.apply(main).await;
+    stage.says(GROUP, &name, "Accepted", "False", "NotAllowedByProxy").await;
+    stage.says(GROUP, &name, "Programmed", "False", "NotServed").await;
+}

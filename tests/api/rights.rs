@@ -1,0 +1,191 @@
+//! The rights that the chart gives the operator: enough for everything, and nothing that it never uses.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use harness::api_server::ApiServer;
+use harness::operator::{Arguments, Operator};
+use harness::tool;
+use serde_json::{Value, json};
+
+use crate::ground::DEFINITIONS;
+use crate::pod::FakePod;
+use crate::relay::{Call, Relay};
+use crate::stage::{Stage, group, object, proxy, upstream};
+
+const CHILD: &str = "main-dependency-proxy";
+
+/// What is granted and not used here, and why it is granted.
+const RESERVED: [(&str, &str, &str, &str); 0] = [];
+
+/// The definitions of optional kinds: their names and no rules.
+const OPTIONAL: [(&str, &str, &str); 4] = [
+    ("gateway.networking.k8s.io", "HTTPRoute", "httproutes"),
+    ("cert-manager.io", "Certificate", "certificates"),
+    ("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
+    ("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
+];
+
+#[tokio::test]
+async fn the_charts_role_is_enough_for_everything_and_no_wider() {
+    let own_cluster = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty());
+    // The operator here watches the whole cluster: not one that somebody else uses.
+    if own_cluster || tool::left_out(&["etcd"], false) {
+        return;
+    }
+    let server = ApiServer::start().await;
+    let kubectl = server.kubectl();
+    kubectl.apply(DEFINITIONS).await;
+    let (namespace, client) = tokio::join!(server.namespace(), server.client());
+    let rules = install_role(&server, &namespace).await;
+    let relay = Relay::start(&server, Some(&format!("{namespace}:dependency-proxy-operator"))).await;
+    let mut arguments = Arguments::new(relay.kubeconfig(), &namespace);
+    arguments.watched.clear();
+    let operator = Operator::start(&arguments).await;
+    let stage = Stage { kubectl, namespace, client, operator, arguments };
+    let stage = journey(stage).await;
+
+    assert!(relay.refused().is_empty(), "too few rights:\n{}", relay.refused().join("\n"));
+    let reserved = RESERVED.iter().map(|(group, resource, verb, _)| call(group, resource, verb));
+    let used = relay.asked().into_iter().chain(reserved).collect::<BTreeSet<_>>();
+    let unused = rules.difference(&used).map(|(group, resource, verb)| format!("{group} {resource} {verb}"));
+    let unused = unused.collect::<Vec<_>>();
+    assert!(unused.is_empty(), "granted and never used:\n{}", unused.join("\n"));
+    drop(stage);
+}
+
+/// Applies the chart's rights, and gives them one by one.
+async fn install_role(server: &ApiServer, namespace: &str) -> BTreeSet<Call> {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/dependency-proxy");
+    let mut helm = Command::new(tool::built("helm"));
+    helm.args(["template", "dependency-proxy", chart, "--namespace", namespace]);
+    helm.args(["--kube-version", "1.34.0", "--show-only", "templates/rbac.yaml"]);
+    let rendered = helm.output().expect("helm runs");
+    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+    let text = String::from_utf8(rendered.stdout).unwrap();
+    server.kubectl().apply(&text).await;
+    let documents = serde_yaml::Deserializer::from_str(&text);
+    let documents = documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap());
+    let rules = documents.flat_map(|document| document["rules"].as_array().cloned().unwrap_or_default());
+    rules.flat_map(|rule| expanded(&rule)).collect()
+}
+
+fn expanded(rule: &Value) -> Vec<Call> {
+    let words = |key: &str| {
+        let list = rule[key].as_array().into_iter().flatten();
+        list.map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mut calls = Vec::new();
+    for group in words("apiGroups") {
+        for resource in words("resources") {
+            calls.extend(words("verbs").iter().map(|verb| call(&group, &resource, verb)));
+        }
+    }
+    calls
+}
+
+fn call(group: &str, resource: &str, verb: &str) -> Call {
+    (group.to_owned(), resource.to_owned(), verb.to_owned())
+}
+
+/// Everything that an operator does: all objects come, change, are mended, and go.
+async fn journey(mut stage: Stage) -> Stage {
+    let mut main = proxy("main");
+    main["spec"]["expose"] = json!({"gateway": {"parentRefs": [{"name": "web"}]}, "ingress": {}});
+    main["spec"]["tls"] = json!({"issuerRef": {"name": "ca"}});
+    main["spec"]["storage"] = json!({"s3": {
+        "bucket": "blobs", "region": "us-east-1", "credentialsSecretRef": {"name": "s3"},
+        "caConfigMapRef": {"name": "s3"},
+    }});
+    main["spec"]["autoscaling"] = json!({"minReplicas": 1, "maxReplicas": 2});
+    let data = json!({"accessKeyID": "a", "secretAccessKey": "b", "username": "a", "password": "b"});
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3"}, "stringData": data});
+    stage.apply(secret).await;
+    let ca = rcgen::generate_simple_self_signed(vec!["s3.example.com".to_owned()]).unwrap().cert.pem();
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "s3"}, "data": {"ca.crt": ca},
+    });
+    stage.apply(map).await;
+    stage.apply(main.clone()).await;
+    stage.says("DependencyProxy", "main", "Exposed", "False", "NoGatewayAPI").await;
+    stage.apply(upstream("hub")).await;
+    let mut team = group("team", "team-a");
+    team["spec"]["upstreamRef"] = json!({"name": "hub"});
+    stage.apply(team).await;
+    let registry = json!({"groupRef": {"name": "team"}, "upstreams": [{"name": "hub"}]});
+    stage.apply(object("VirtualRegistry", "all", registry)).await;
+    let binding = json!({
+        "groupRef": {"name": "team"}, "pullSecretName": "pull", "serviceAccounts": ["default"],
+        "ciVariables": {"configMapName": "variables", "secretName": "secret-variables"},
+    });
+    stage.apply(object("PullBinding", "ci", binding)).await;
+    let pod = FakePod::of(&stage, "main").await;
+    stage.says("PullBinding", "ci", "Ready", "True", "Programmed").await;
+
+    // With the optional kinds, which an operator that starts sees at once.
+    for (group, kind, plural) in OPTIONAL {
+        stage.kubectl.apply(&definition(group, kind, plural).to_string()).await;
+        let name = format!("crd/{plural}.{group}");
+        stage.kubectl.run(&["wait", "--for=condition=Established", &name, "--timeout=60s"]).await.succeeds();
+    }
+    stage.operator.terminate().await;
+    stage.operator.start_again();
+    for (_, kind, _) in OPTIONAL {
+        stage.comes(kind, CHILD).await;
+    }
+    let route = stage.comes("HTTPRoute", CHILD).await;
+    assert_eq!(route["spec"]["hostnames"], json!(["proxy.example.com"]));
+    let certificate = stage.comes("Certificate", CHILD).await;
+    assert_eq!(certificate["spec"]["secretName"], "main-dependency-proxy-tls");
+    stage.says("DependencyProxy", "main", "Exposed", "True", "Exposed").await;
+
+    // What is no longer asked for goes.
+    main["spec"]["expose"] = json!({});
+    main["spec"]["metrics"] = json!({"serviceMonitor": "Disabled", "prometheusRule": "Disabled"});
+    main["spec"]["networkPolicy"] = json!({"enabled": false});
+    main["spec"].as_object_mut().unwrap().remove("tls");
+    main["spec"].as_object_mut().unwrap().remove("autoscaling");
+    main["spec"]["storage"] = json!({"persistentVolumeClaim": {"size": "1Gi"}});
+    stage.apply(main).await;
+    for kind in [
+        "HTTPRoute",
+        "Certificate",
+        "ServiceMonitor",
+        "PrometheusRule",
+        "Ingress",
+        "NetworkPolicy",
+        "HorizontalPodAutoscaler",
+    ] {
+        stage.goes(kind, CHILD).await;
+    }
+    stage.comes("PersistentVolumeClaim", CHILD).await;
+    let rename = json!({"spec": {"pullSecretName": "renamed", "ciVariables": null}});
+    stage.patch("PullBinding", "ci", rename).await;
+    stage.goes("Secret", "pull").await;
+    stage.goes("ConfigMap", "variables").await;
+    stage.delete("PullBinding", "ci").await;
+    stage.goes("PullBinding", "ci").await;
+    stage.operator.terminate().await;
+    drop(pod);
+    stage
+}
+
+fn definition(group: &str, kind: &str, plural: &str) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": format!("{plural}.{group}"),
+            // Names of Kubernetes' own projects are guarded by this.
+            "annotations": {"api-approved.kubernetes.io": "unapproved, a shape for a test"},
+        },
+        "spec": {
+            "group": group, "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            }],
+        },
+    })
+}
