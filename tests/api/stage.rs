@@ -42,7 +42,7 @@ impl Stage {
     /// One whose operator watches these namespaces too.
     pub(crate) async fn with(more: &[&str]) -> Option<Self> {
         let ground = Ground::new().await?;
-        let kubeconfig = ApiServer::shared().await.kubeconfig();
+        let kubeconfig = ApiServer::shared().await?.kubeconfig();
         let mut arguments = Arguments::new(kubeconfig, &ground.namespace);
         arguments.watched.extend(more.iter().map(|name| (*name).to_owned()));
         let operator = Operator::start(&arguments).await;

@@ -249,7 +249,7 @@ async fn without_the_definitions_it_ends_with_a_sentence() {
 #[tokio::test]
 async fn an_operator_that_was_cut_off_from_the_api_server_goes_on_when_it_is_back() {
     let Some(mut stage) = Stage::new().await else { return };
-    let server = harness::api_server::ApiServer::shared().await;
+    let Some(server) = harness::api_server::ApiServer::shared().await else { return };
     let relay = crate::relay::Relay::start(server, None).await;
     stage.operator.terminate().await;
     let arguments =

@@ -51,7 +51,11 @@ impl ApiServer {
         Self { kubeconfig, label, _reaper, _processes: Vec::new(), _folder: None }
     }
 
-    async fn start() -> Self {
+    /// One that ends when it is dropped, for tests that do it harm.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = tool::free_port();
         Certificates::generate().write(folder.path(), port);
