@@ -135,7 +135,6 @@ pub(crate) async fn documents(client: &Client, instance: &ObjectId) -> Option<St
     GzDecoder::new(bytes.0.as_slice()).read_to_string(&mut text).ok()?;
     let storage = api.get_opt(&format!("{name}-storage")).await.ok()?;
     if let Some(bytes) = storage.and_then(|secret| secret.data?.remove("storage.yaml")) {
-        text.push_str("\n---\n");
         text.push_str(&String::from_utf8(bytes.0).ok()?);
     }
     Some(text)
