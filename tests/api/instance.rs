@@ -245,6 +245,51 @@ async fn what_somebody_deletes_or_changes_comes_back() {
 }
 
 #[tokio::test]
+async fn pods_that_lack_documents_are_nudged_until_they_have_them() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(proxy("main")).await;
+    let pod = FakePod::of(&stage, "main").await;
+    stage.says("DependencyProxy", "main", "Ready", "True", "AllReplicasReady").await;
+    pod.freeze();
+    stage.apply(group("team", "team-a")).await;
+    // Kubelet may look a moment too early: the annotation changes once more, with a number behind the hash.
+    let again = |pod: &Value| {
+        let nudge = pod["metadata"]["annotations"]["dependencyproxy.dev/documents"].as_str();
+        nudge.is_some_and(|nudge| nudge.split_once(' ').is_some_and(|(_, time)| time == "2"))
+    };
+    stage.until("Pod", &pod.name, "is nudged twice more", again).await;
+    pod.thaw();
+    stage.says("DependencyProxyGroup", "team", "Ready", "True", "Programmed").await;
+}
+
+#[tokio::test]
+async fn a_new_signing_key_signs_when_pods_have_it_and_the_old_one_is_kept() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(proxy("main")).await;
+    let pod = FakePod::of(&stage, "main").await;
+    stage.says("DependencyProxy", "main", "Ready", "True", "AllReplicasReady").await;
+    let keys = stage.comes("Secret", "main-dependency-proxy-keys").await;
+    let first = keys["data"]["current"].clone();
+    pod.freeze();
+    // An id is the second in which the key was made.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let rotate = json!({"metadata": {"annotations": {"dependencyproxy.dev/rotate-keys": "once"}}});
+    stage.patch("DependencyProxy", "main", rotate).await;
+    let keys = stage.until("Secret", "main-dependency-proxy-keys", "has a second key", has_two_keys).await;
+    assert_eq!(keys["data"]["current"], first, "no pod has the new one");
+    pod.thaw();
+    let signs = |keys: &Value| keys["data"]["current"] != first;
+    let keys = stage.until("Secret", "main-dependency-proxy-keys", "signs with the new key", signs).await;
+    assert!(has_two_keys(&keys), "tokens of the old key are still in use");
+    stage.says("DependencyProxy", "main", "Progressing", "False", "UpToDate").await;
+}
+
+fn has_two_keys(secret: &Value) -> bool {
+    let data = secret["data"].as_object();
+    data.is_some_and(|data| data.keys().filter(|key| key.starts_with("signing.")).count() == 2)
+}
+
+#[tokio::test]
 async fn at_rest_nothing_is_written() {
     let Some(stage) = Stage::new().await else { return };
     stage.apply(account("ci", "ci", "a-token-of-the-group")).await;

@@ -22,8 +22,12 @@ use tokio::task::AbortHandle;
 
 use crate::stage::{Stage, object};
 
+/// The port of `/status`.
+const PORT: u16 = 9090;
+
 /// A pod of an instance. Its port closes when it is dropped; the object stays.
 pub(crate) struct FakePod {
+    pub(crate) name: String,
     state: Arc<Mutex<Story>>,
     server: AbortHandle,
 }
@@ -68,7 +72,7 @@ impl FakePod {
         }});
         let api = stage.of("Pod");
         api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-        Self { state, server: server.abort_handle() }
+        Self { name, state, server: server.abort_handle() }
     }
 
     /// From now on it takes no new documents.
@@ -97,16 +101,11 @@ impl Drop for FakePod {
 async fn listen() -> (TcpListener, SocketAddr) {
     loop {
         let [a, b, c] = tool::random::<3>();
-        let address = SocketAddr::from((Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254)), operator_port()));
+        let address = SocketAddr::from((Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254)), PORT));
         if let Ok(listener) = TcpListener::bind(address).await {
             return (listener, address);
         }
     }
-}
-
-/// The port of `/status`, which the operator knows.
-fn operator_port() -> u16 {
-    9090
 }
 
 async fn status(State((state, client, id)): State<Shared>) -> Json<Value> {
