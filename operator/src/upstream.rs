@@ -34,6 +34,9 @@ pub async fn reconcile(upstream: Arc<RegistryUpstream>, context: Arc<Context>) -
         _ => (String::new(), None),
     };
     known(&mut conditions, &verdict, health.as_ref());
+    if account == "anonymous" {
+        conditions.set("CredentialsValid", State::True, "Anonymous", "it is asked without an account");
+    }
     let ready = conditions.sum_up(&["Accepted", "CredentialsValid", "Reachable"], "Reachable", "");
     let status = RegistryUpstreamStatus {
         observed_generation: upstream.metadata.generation,

@@ -111,13 +111,15 @@ async fn probe_tells_a_registry_from_what_is_none() {
     let upstream = Upstream::start().await;
     let proxy = proxy_of(&upstream, |_| {}).await;
     let (registry, other) = (proxy.url(), proxy.admin_url().to_owned());
-    let asked = tokio::task::spawn_blocking(move || (run(&["probe", &registry]), run(&["probe", &other])));
-    let (registry, other) = asked.await.unwrap();
+    let ready = format!("{other}/readyz");
+    let ask = move || [&registry, &other, &ready].map(|url| run(&["probe", url]));
+    let [registry, other, ready] = tokio::task::spawn_blocking(ask).await.unwrap();
+    assert!(ready.status.success(), "{ready:?}");
     assert!(registry.status.success(), "{registry:?}");
     assert!(String::from_utf8_lossy(&registry.stdout).contains("it asks for a token"));
     assert_eq!(other.status.code(), Some(1));
     assert!(
-        String::from_utf8_lossy(&other.stderr).contains("does not answer as a registry: 404"),
+        String::from_utf8_lossy(&other.stderr).contains("does not answer as it should: 404"),
         "{other:?}"
     );
 }

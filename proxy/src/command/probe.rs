@@ -1,9 +1,10 @@
-//! `probe`: whether a registry answers at a URL, for images without a shell.
+//! `probe`: whether a registry, or whatever a URL with a path names, answers. For images without a shell.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use http::{StatusCode, header};
+use url::Url;
 
 use crate::args::Probe;
 
@@ -17,7 +18,7 @@ pub(super) async fn run(probe: Probe) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(why) => {
-            eprintln!("{} does not answer as a registry: {why}.", probe.url);
+            eprintln!("{} does not answer as it should: {why}.", probe.url);
             ExitCode::FAILURE
         }
     }
@@ -25,8 +26,14 @@ pub(super) async fn run(probe: Probe) -> ExitCode {
 
 async fn answer(url: &str) -> Result<&'static str, String> {
     let client = reqwest::Client::builder().http1_only().timeout(PATIENCE).build();
-    let request =
-        client.map_err(|error| innermost(&error))?.get(format!("{}/v2/", url.trim_end_matches('/')));
+    let client = client.map_err(|error| innermost(&error))?;
+    let parsed = Url::parse(url).map_err(|error| error.to_string())?;
+    if parsed.path() != "/" {
+        let response = client.get(parsed).send().await.map_err(|error| innermost(&error))?;
+        let status = response.status();
+        return if status.is_success() { Ok("all is well") } else { Err(status.to_string()) };
+    }
+    let request = client.get(format!("{}/v2/", url.trim_end_matches('/')));
     let response = request.send().await.map_err(|error| innermost(&error))?;
     let challenge = response.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
     let wants_token = challenge.is_some_and(|text| text.to_ascii_lowercase().starts_with("bearer "));
