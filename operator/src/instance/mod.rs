@@ -1,6 +1,6 @@
 //! DependencyProxy: from judged documents to pods that serve them.
 //!
-//! Five steps: what the world holds (dereference) -> [`plan`] (validate) -> [`build`] -> apply -> [`status`].
+//! Five steps: what the world holds (dereference) -> `plan` (validate) -> `build` -> apply -> `status`.
 
 mod build;
 pub mod keys;
