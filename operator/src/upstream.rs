@@ -34,7 +34,8 @@ pub async fn reconcile(upstream: Arc<RegistryUpstream>, context: Arc<Context>) -
         _ => (String::new(), None),
     };
     known(&mut conditions, &verdict, health.as_ref());
-    if account == "anonymous" {
+    let is_judged = health.as_ref().is_some_and(|health| health.credentials_valid.is_some());
+    if account == "anonymous" && !is_judged {
         conditions.set("CredentialsValid", State::True, "Anonymous", "it is asked without an account");
     }
     let ready = conditions.sum_up(&["Accepted", "CredentialsValid", "Reachable"], "Reachable", "");
