@@ -27,6 +27,8 @@ pub struct Arguments {
     pub watched: Vec<String>,
     /// Who it is in the Lease.
     pub pod_name: String,
+    /// What is started.
+    pub program: PathBuf,
 }
 
 impl Arguments {
@@ -38,17 +40,24 @@ impl Arguments {
             namespace: namespace.to_owned(),
             watched: vec![namespace.to_owned()],
             pod_name: format!("operator-{}", hex::encode(tool::random::<4>())),
+            program: program(),
         }
     }
 }
 
 /// The operator's program: what `DEPENDENCY_PROXY_OPERATOR` names, else that of this workspace.
-#[must_use]
-pub fn program() -> PathBuf {
+fn program() -> PathBuf {
     match std::env::var_os("DEPENDENCY_PROXY_OPERATOR").filter(|path| !path.is_empty()) {
         Some(path) => path.into(),
         None => tool::own("dependency-proxy-operator"),
     }
+}
+
+/// The release that `make image` has built, where it has.
+#[must_use]
+pub fn release() -> Option<PathBuf> {
+    let built = format!("{}-unknown-linux-gnu/release/dependency-proxy-operator", std::env::consts::ARCH);
+    Some(tool::target().join(built)).filter(|path| path.is_file())
 }
 
 impl Operator {
@@ -135,7 +144,7 @@ fn log_file(folder: &Path) -> PathBuf {
 }
 
 fn launch(arguments: &Arguments, port: u16, folder: &Path) -> Process {
-    let mut command = Command::new(program());
+    let mut command = Command::new(&arguments.program);
     command.args(["--proxy-image=localhost/dependency-proxy:test", "--log=info,operator=debug"]);
     command.arg(format!("--admin-listen=127.0.0.1:{port}"));
     command.arg(format!("--namespace={}", arguments.namespace));
