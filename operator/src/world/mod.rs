@@ -35,6 +35,8 @@ use rendering::{Sources, render};
 
 /// Changes that come together are taken together.
 const GATHER: Duration = Duration::from_millis(30);
+/// For reading what changed; what was read before the end of it is known the next time.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// After a failure to read.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -123,7 +125,14 @@ impl Maker {
             changes.notified().await;
             tokio::time::sleep(GATHER).await;
             let began = Instant::now();
-            match self.make().await {
+            // A request of the API client has no limit of its own: one that is never answered must not end the world.
+            let made = tokio::time::timeout(PATIENCE, self.make()).await;
+            let Ok(made) = made else {
+                tracing::warn!("the API server did not answer in {PATIENCE:?}; trying again");
+                changes.notify_one();
+                continue;
+            };
+            match made {
                 Ok(world) => {
                     publish.send_replace(Arc::new(world));
                     self.metrics.judge_duration.observe(began.elapsed().as_secs_f64());
