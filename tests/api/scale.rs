@@ -18,7 +18,6 @@ const BINDINGS: usize = 5000;
 const AT_ONCE: usize = 64;
 
 #[tokio::test]
-#[ignore = "the operator sometimes stops rendering while eight thousand objects are made at once: open in issue 4"]
 async fn one_change_among_eight_thousand_objects_is_in_the_documents_within_a_second() {
     let Some(mut stage) = Stage::new().await else { return };
     // A debug build takes several times as long.

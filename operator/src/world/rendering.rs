@@ -116,10 +116,6 @@ impl<'a> Draft<'a> {
             let has_credentials = sources.contents.secret(&secret).is_some();
             let variant = if has_credentials { "with credentials" } else { "" };
             draft.add(renderings.own(Kind::PullBinding, id, binding.as_ref(), variant, |spec| {
-                // What the operator does with it is nothing to the pods.
-                spec.remove("serviceAccounts");
-                spec.remove("ciVariables");
-                spec.insert("pullSecretName".to_owned(), json!("rendered"));
                 if has_credentials {
                     spec.insert("credentialsSecretRef".to_owned(), json!({"name": secret.name}));
                 }

@@ -186,3 +186,19 @@ fn a_bindings_passwords_are_good_and_rendered_as_hashes() {
     assert_eq!(rendering.config.as_ref().unwrap().credentials.named("n.b").count(), 2);
     assert!(!text(&rendering).contains("pass-"));
 }
+
+#[test]
+fn several_bindings_of_a_namespace_are_rendered() {
+    let mut cluster = Cluster::new();
+    cluster.group("a", "");
+    for name in ["b", "c"] {
+        let binding = format!(
+            "{{metadata: {{name: {name}, namespace: n, uid: {name}, generation: 1}}, apiVersion: v, kind: k, \
+             spec: {{groupRef: {{name: a}}, pullSecretName: pull-{name}}}}}"
+        );
+        cluster.members.bindings.insert(id(name), Arc::new(of(&binding)));
+    }
+    let rendering = cluster.render(None);
+    assert!(rendering.problems.is_empty(), "{:?}", rendering.problems);
+    assert!(["b", "c"].iter().all(|name| rendering.pages.contains_key(&(Kind::PullBinding, id(name)))));
+}
