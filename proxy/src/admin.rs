@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::IntoResponse;
 use axum::routing::{get, put};
+use config::ObjectId;
 use http::{StatusCode, header};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::cache::Cache;
+use crate::clock::{Clock, later};
 use crate::http::Live;
 use crate::telemetry::LogLevel;
 
@@ -28,6 +32,7 @@ pub struct Admin {
     /// Problems of the documents, as `check` prints them.
     pub problems: Mutex<Vec<String>>,
     pub storage: String,
+    pub clock: Clock,
     pub log_level: Option<LogLevel>,
 }
 
@@ -38,6 +43,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/status", get(status))
+        .route("/replicas", get(replicas))
+        .route("/freeze", put(freeze))
         .route("/log-level", put(log_level))
         .with_state(admin)
 }
@@ -62,22 +69,75 @@ async fn ready(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     }
 }
 
+impl Admin {
+    /// What this replica says of itself.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let live = self.live.borrow().clone();
+        let metrics = &self.cache.metrics;
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "instance": live.config.instance.id.to_string(),
+            "configHash": live.config.hash,
+            "configLoadedAt": live.loaded_at.to_string(),
+            "problems": *self.problems.lock(),
+            "keyIDs": live.auth.signer.kids(),
+            "storage": self.storage,
+            "groups": live.config.groups.len(),
+            "virtualRegistries": live.config.registries.len(),
+            "upstreams": self.cache.upstreams.known(&live.config),
+            "downloads": self.cache.downloads(),
+            "cachedBytes": metrics.cached_bytes.get(),
+            "localBytes": metrics.local_bytes.get(),
+            "store": self.cache.store.known(),
+            "ready": self.ready.load(Ordering::Relaxed),
+        })
+    }
+}
+
 async fn status(State(admin): State<Arc<Admin>>) -> axum::Json<Value> {
-    let live = admin.live.borrow().clone();
-    axum::Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "instance": live.config.instance.id.to_string(),
-        "configHash": live.config.hash,
-        "configLoadedAt": live.loaded_at.to_string(),
-        "problems": *admin.problems.lock(),
-        "keyIDs": live.auth.signer.kids(),
-        "storage": admin.storage,
-        "groups": live.config.groups.len(),
-        "virtualRegistries": live.config.registries.len(),
-        "upstreams": admin.cache.upstreams.known(&live.config),
-        "store": admin.cache.store.known(),
-        "ready": admin.ready.load(Ordering::Relaxed),
-    }))
+    axum::Json(admin.status())
+}
+
+/// This replica and the others, each with what it says of itself; `status` is null where one does not answer.
+async fn replicas(State(admin): State<Arc<Admin>>) -> axum::Json<Value> {
+    let others = admin.cache.others().await;
+    let own = json!({"address": admin.cache.address(), "seenSecondsAgo": 0, "status": admin.status()});
+    let others = others.into_iter().map(|other| {
+        json!({"address": other.address, "seenSecondsAgo": other.seen.as_secs(), "status": other.status})
+    });
+    axum::Json(std::iter::once(own).chain(others).collect())
+}
+
+#[derive(Deserialize)]
+struct Frozen {
+    upstream: String,
+    seconds: i64,
+}
+
+async fn freeze(State(admin): State<Arc<Admin>>, Query(wanted): Query<Frozen>) -> (StatusCode, String) {
+    let config = admin.live.borrow().config.clone();
+    let named = |id: &ObjectId| id.name == wanted.upstream || id.to_string() == wanted.upstream;
+    let found: Vec<_> = config.upstreams().into_keys().filter(|id| named(id)).cloned().collect();
+    let [id] = found.as_slice() else {
+        let all: Vec<_> = config.upstreams().keys().map(ToString::to_string).collect();
+        let sentence = format!("Name one upstream as namespace/name: {}.\n", all.join(", "));
+        return (StatusCode::NOT_FOUND, sentence);
+    };
+    let length = Duration::from_secs(wanted.seconds.max(0).unsigned_abs());
+    let until = Some(later(admin.clock.now(), length)).filter(|_| !length.is_zero());
+    match admin.cache.freeze(id, until).await {
+        Ok(()) => {
+            tracing::warn!(upstream = %id, ?until, "frozen by hand");
+            let until = until.map(|until| until.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
+            let sentence = until.map_or_else(
+                || format!("{id} is asked again.\n"),
+                |until| format!("{id} is not asked until {until}; cached copies are served.\n"),
+            );
+            (StatusCode::OK, sentence)
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("It could not be written down: {error}.\n")),
+    }
 }
 
 async fn log_level(State(admin): State<Arc<Admin>>, filter: String) -> impl IntoResponse {

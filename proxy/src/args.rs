@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use config::ObjectId;
+use jiff::SignedDuration;
+use url::Url;
 
 use crate::telemetry::Format;
 
@@ -28,6 +30,10 @@ pub enum Command {
     Quota(Documents),
     /// Ask whether a registry answers at a URL; exit 0 if it does.
     Probe(Probe),
+    /// Print what a running instance does: replicas, downloads, upstreams.
+    Status(Status),
+    /// Serve only cached copies of an upstream for a while: nothing is asked of it.
+    Freeze(Freeze),
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +69,9 @@ pub struct Serve {
     /// Where metrics, probes and status are.
     #[arg(long, env = "DEPENDENCY_PROXY_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
     pub admin_listen: SocketAddr,
+    /// Where other replicas of the same instance reach this one; they share downloads through its bucket.
+    #[arg(long, env = "DEPENDENCY_PROXY_REPLICA_ADDRESS", value_name = "ADDRESS:PORT", value_parser = address)]
+    pub replica_address: Option<SocketAddr>,
     /// The folder of downloads in progress and kept blobs.
     #[arg(long, env = "DEPENDENCY_PROXY_DATA_DIR", default_value = "./data", value_name = "DIR")]
     pub data_dir: PathBuf,
@@ -72,9 +81,51 @@ pub struct Serve {
     /// How log lines look.
     #[arg(long, env = "DEPENDENCY_PROXY_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: Format,
+    /// For tests of replicas whose clocks are apart.
+    #[arg(
+        long,
+        env = "DEPENDENCY_PROXY_CLOCK_OFFSET",
+        hide = true,
+        allow_hyphen_values = true,
+        default_value = "0s"
+    )]
+    pub clock_offset: SignedDuration,
     /// Seconds during which connections are still accepted after SIGTERM.
     #[arg(long, env = "DEPENDENCY_PROXY_LINGER_SECONDS", default_value_t = 10)]
     pub linger_seconds: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub admin: Admin,
+    /// Print it as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Freeze {
+    /// The RegistryUpstream, as namespace/name or, where only one has it, its name.
+    pub upstream: String,
+    /// For how long, such as 90m or 2h; 0s ends it.
+    #[arg(long = "for", env = "DEPENDENCY_PROXY_FREEZE_FOR", value_name = "TIME", default_value = "1h")]
+    pub length: SignedDuration,
+    #[command(flatten)]
+    pub admin: Admin,
+}
+
+/// The running proxy that is asked.
+#[derive(Debug, Args)]
+pub struct Admin {
+    /// URL of its second port. In a pod: kubectl exec POD -- /dependency-proxy status
+    #[arg(
+        long = "admin",
+        env = "DEPENDENCY_PROXY_ADMIN",
+        default_value = "http://127.0.0.1:9090",
+        value_name = "URL"
+    )]
+    pub url: Url,
 }
 
 #[derive(Debug, Args)]
@@ -97,11 +148,40 @@ pub struct Explain {
     pub data_dir: PathBuf,
 }
 
+/// An address and a port; IPv6 with or without brackets, as Kubernetes writes a pod's address.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let unbracketed = || {
+        let (ip, port) = text.rsplit_once(':')?;
+        Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
+    };
+    let address = text.parse().ok().or_else(unbracketed);
+    address.ok_or_else(|| "write it as address:port, such as 10.0.0.7:5001".to_owned())
+}
+
 fn object_id(text: &str) -> Result<ObjectId, String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
             Ok(ObjectId { namespace: namespace.to_owned(), name: name.to_owned() })
         }
         _ => Err("write it as namespace/name".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replicas_address_is_what_kubernetes_writes_and_a_port() {
+        for (text, expected) in [
+            ("10.0.0.7:5001", "10.0.0.7:5001"),
+            ("[fd00::7]:5001", "[fd00::7]:5001"),
+            ("fd00::7:5001", "[fd00::7]:5001"),
+        ] {
+            assert_eq!(address(text).map(|a| a.to_string()), Ok(expected.to_owned()));
+        }
+        for text in ["", "5001", "host:5001", "10.0.0.7", "10.0.0.7:x"] {
+            assert!(address(text).is_err(), "{text}");
+        }
     }
 }

@@ -3,39 +3,50 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
 /// Where the time comes from.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Option<Arc<Mutex<Timestamp>>>);
+pub struct Clock {
+    /// `None`: the machine.
+    manual: Option<Arc<Mutex<Timestamp>>>,
+    /// How far the machine's clock is off, for tests of replicas whose clocks are apart.
+    offset: SignedDuration,
+}
 
 impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(None)
+        Self::default()
+    }
+
+    /// The machine's clock, if it were that much ahead.
+    #[must_use]
+    pub fn ahead(offset: SignedDuration) -> Self {
+        Self { manual: None, offset }
     }
 
     /// A clock that stands still until it is moved.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self(Some(Arc::new(Mutex::new(start))))
+        Self { manual: Some(Arc::new(Mutex::new(start))), offset: SignedDuration::ZERO }
     }
 
     /// Now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
+        match &self.manual {
             #[allow(clippy::disallowed_methods, reason = "this is the one place that asks the machine")]
-            None => Timestamp::now(),
+            None => Timestamp::now().saturating_add(self.offset).unwrap_or(Timestamp::MAX),
             Some(manual) => *manual.lock(),
         }
     }
 
     /// Moves a manual clock; a system clock cannot be moved.
     pub fn advance(&self, by: Duration) {
-        if let Some(manual) = &self.0 {
+        if let Some(manual) = &self.manual {
             let mut now = manual.lock();
             *now = later(*now, by);
         }

@@ -10,6 +10,7 @@ pub mod documents;
 pub mod http;
 pub mod metrics;
 pub mod quota;
+pub mod replica;
 pub mod resolve;
 pub mod run;
 pub mod store;

@@ -74,6 +74,8 @@ impl Kind {
 pub enum Source {
     Cache,
     Upstream,
+    /// Another replica's download in progress.
+    Replica,
 }
 
 impl Source {
@@ -82,6 +84,7 @@ impl Source {
         match self {
             Self::Cache => "cache",
             Self::Upstream => "upstream",
+            Self::Replica => "replica",
         }
     }
 }

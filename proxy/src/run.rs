@@ -22,8 +22,9 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::documents::{Settled, read, settle, standalone};
 use crate::http::tls::{Files, Tls};
-use crate::http::{Api, Live, handle, serve, tls};
+use crate::http::{Api, Live, handle, replica, serve, tls};
 use crate::metrics::Metrics;
+use crate::replica::Replica;
 use crate::store::Store;
 use crate::telemetry::LogLevel;
 use crate::upstream::Upstreams;
@@ -42,6 +43,8 @@ pub struct Settings {
     /// Certificate and key of that port; none: plain http.
     pub tls: Option<Files>,
     pub admin_listen: SocketAddr,
+    /// Where other replicas reach this one; none: it shares nothing.
+    pub replica_address: Option<SocketAddr>,
     pub data_dir: PathBuf,
     pub clock: Clock,
     pub log_level: Option<LogLevel>,
@@ -59,6 +62,7 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 5000)),
             tls: None,
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            replica_address: None,
             data_dir: PathBuf::from("data"),
             clock: Clock::system(),
             log_level: None,
@@ -81,6 +85,10 @@ pub enum StartError {
     Tls(#[from] tls::Error),
     #[error("no document can be served:\n{}", .0.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n"))]
     Documents(Vec<Problem>),
+    #[error("--replica-address: {0}")]
+    Replica(&'static str),
+    #[error("the HTTP client for replicas: {0}")]
+    ReplicaClient(#[from] reqwest::Error),
     #[error("{0}")]
     Store(#[from] crate::store::Error),
 }
@@ -99,6 +107,8 @@ pub struct Running {
     stop: CancellationToken,
     abort: CancellationToken,
     serving: JoinHandle<()>,
+    /// The port for other replicas.
+    sharing: Option<JoinHandle<()>>,
     /// Ends with the process: reloading and the second port.
     background: Vec<JoinHandle<()>>,
     _lock: File,
@@ -131,9 +141,15 @@ impl Running {
         let credentials = Arc::new(Credentials::default());
         let clock = settings.clock.clone();
         let store = Arc::new(Store::open(&config.instance, &data_dir, metrics.clone(), clock.clone())?);
-        let cache =
-            Cache::new(store, Upstreams::new(metrics.clone(), clock.clone()), metrics.clone(), clock.clone());
+        let upstreams = Upstreams::new(metrics.clone(), clock.clone());
+        let among = among_others(&settings, &config).await?;
+        let replica = among.as_ref().map(|(replica, _)| replica.clone());
+        let cache = Cache::new(store, upstreams, replica.clone(), metrics.clone(), clock.clone());
 
+        if settings.probes {
+            // Before the first request: what an earlier start learned about upstreams.
+            cache.share(&config).await;
+        }
         let tls = settings.tls.clone();
         let tls = tls.map(|files| Tls::load(files, metrics.clone(), &mut registry)).transpose()?;
         let (tls, pair) = tls.map(|(tls, pair)| (Arc::new(tls), pair)).unzip();
@@ -159,10 +175,12 @@ impl Running {
             ready: AtomicBool::new(true),
             problems: Mutex::new(settled.problems.iter().map(ToString::to_string).collect()),
             storage: storage(&config, &data_dir),
+            clock: clock.clone(),
             log_level: settings.log_level.clone(),
         });
         let reloading = tokio::spawn({
             let (admin, cache, booted) = (admin.clone(), cache.clone(), config.clone());
+            let replica = replica.clone();
             crate::documents::watch(
                 documents,
                 options,
@@ -173,6 +191,7 @@ impl Running {
                     *admin.problems.lock() = settled.problems.iter().map(ToString::to_string).collect();
                     warn_of_boot_fields(&booted, config);
                     cache.upstreams.retain(config);
+                    replica.iter().for_each(|replica| replica.retain(config));
                     publish.send_replace(make_live(config));
                 },
             )
@@ -195,6 +214,13 @@ impl Running {
             abort.clone(),
             move |peer, request| handle(api.clone(), peer, request),
         ));
+        let sharing = among.map(|(replica, listener)| {
+            let (cache, admin) = (cache.clone(), admin.clone());
+            tokio::spawn(serve::serve(listener, None, stop.clone(), abort.clone(), move |_, request| {
+                let admin = admin.clone();
+                replica::handle(cache.clone(), replica.clone(), move || admin.status(), request)
+            }))
+        });
         let second = admin::router(admin.clone());
         let second = tokio::spawn(async move {
             axum::serve(admin_listener, second).await.ok();
@@ -217,6 +243,7 @@ impl Running {
             stop,
             abort,
             serving,
+            sharing,
             background,
             _lock: lock,
         })
@@ -260,6 +287,9 @@ impl Running {
         let drain = self.live.borrow().config.instance.drain;
         let ended = async {
             (&mut self.serving).await.ok();
+            if let Some(sharing) = &mut self.sharing {
+                sharing.await.ok();
+            }
             // What is downloaded is kept: the clients of the next start are glad of it.
             self.cache.idle().await;
         };
@@ -304,11 +334,35 @@ fn documents(settings: &Settings) -> std::io::Result<(Vec<PathBuf>, Option<Strin
     Ok((vec![made.file], made.token))
 }
 
+/// This replica among others, and the port on which they reach it; `None` where it was given no address.
+async fn among_others(
+    settings: &Settings,
+    config: &Config,
+) -> Result<Option<(Arc<Replica>, TcpListener)>, StartError> {
+    let Some(address) = settings.replica_address else { return Ok(None) };
+    if !matches!(config.instance.storage, Storage::S3(_)) {
+        return Err(StartError::Replica("replicas share downloads through a bucket; set spec.storage.s3"));
+    }
+    if address.ip().is_unspecified() {
+        return Err(StartError::Replica(
+            "it is where others reach this one; name an address of this machine",
+        ));
+    }
+    if config.instance.keys.replica.is_none() {
+        tracing::warn!(
+            "no `replica` key in the Secret of auth.keysSecretRef: downloads are not shared until it is there"
+        );
+    }
+    let (listener, address) = bind(address).await?;
+    let replica = Replica::new(address, config, settings.clock.clone())?;
+    Ok(Some((Arc::new(replica), listener)))
+}
+
 /// Asks store and upstreams whether they work where nobody else does, for ever.
 async fn probe(cache: Arc<Cache>, mut live: watch::Receiver<Live>) {
     loop {
         let config = live.borrow_and_update().config.clone();
-        tokio::join!(cache.store.probe(), cache.upstreams.probe(&config));
+        tokio::join!(cache.store.probe(), cache.upstreams.probe(&config), cache.share(&config));
         // Changed documents are looked at at once.
         if let Ok(Err(_)) = tokio::time::timeout(BETWEEN_PROBES, live.changed()).await {
             return;

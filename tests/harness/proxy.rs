@@ -169,6 +169,15 @@ impl ProxyProcess {
         String::from_utf8_lossy(&std::fs::read(self.file("log")).unwrap_or_default()).into_owned()
     }
 
+    /// SIGSTOP: it keeps its connections, and answers nothing until `resume`.
+    pub fn pause(&self) {
+        self.process.iter().for_each(Process::pause);
+    }
+
+    pub fn resume(&self) {
+        self.process.iter().for_each(Process::resume);
+    }
+
     /// SIGTERM, without waiting: it drains.
     pub fn sigterm(&self) {
         self.process.iter().for_each(Process::terminate);

@@ -119,3 +119,22 @@ pub fn path() -> std::ffi::OsString {
     std::env::join_paths(std::env::split_paths(&path).chain(more))
         .unwrap_or_else(|_| OsStr::new("/usr/bin").into())
 }
+
+/// The files below a folder, relative to it, in order.
+#[must_use]
+pub fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).into_iter().flatten() {
+            let path = entry.expect("a readable folder").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(folder).expect("below it").display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}

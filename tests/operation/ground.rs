@@ -1,6 +1,5 @@
 //! The built program in front of a registry in this process.
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use harness::documents::Documents;
@@ -8,6 +7,7 @@ use harness::hostile::Upstream;
 use harness::proxy::ProxyProcess;
 use harness::pull::Client;
 use harness::tool;
+pub(crate) use harness::tool::files;
 use http::Method;
 use url::Url;
 
@@ -57,22 +57,4 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 /// What a command printed to standard output.
 pub(crate) fn printed(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// The files below a folder, relative to it, in order.
-pub(crate) fn files(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(next).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.push(path.strip_prefix(folder).unwrap().display().to_string());
-            }
-        }
-    }
-    found.sort();
-    found
 }

@@ -19,6 +19,9 @@ const SIGNS_SINCE: &str = "dependencyproxy.dev/signs-since";
 const ROTATED_FOR: &str = "dependencyproxy.dev/rotated-for";
 /// A person asks for a new key by setting this on the DependencyProxy to a value that it had not before.
 pub const ROTATE: &str = "dependencyproxy.dev/rotate-keys";
+/// What replicas show each other who they are with. It is never rotated: a download that another replica follows must
+/// not break off, and it opens nothing but these.
+const REPLICA: &str = "replica";
 /// Before the id's time in a data key.
 const SIGNING: &str = "signing.";
 /// An id is the time at which the key was made.
@@ -55,6 +58,7 @@ impl Keys {
         let mut keys = Self {
             data: BTreeMap::from([
                 ("instance".to_owned(), random()?),
+                (REPLICA.to_owned(), random()?),
                 (format!("{SIGNING}{id}"), random()?),
                 ("current".to_owned(), ByteString(id.into_bytes())),
             ]),
@@ -94,6 +98,10 @@ impl Keys {
         shared: &BTreeSet<String>,
     ) -> Result<Self, NoRandomness> {
         let mut next = self.clone();
+        // Keys of an operator that knew none of it.
+        if !next.data.contains_key(REPLICA) {
+            next.data.insert(REPLICA.to_owned(), random()?);
+        }
         let newest = self.ids().max().unwrap_or_default().to_owned();
         let current = self.current().unwrap_or_default().to_owned();
         let since = self.annotations.get(SIGNS_SINCE).and_then(|text| text.parse::<Timestamp>().ok());
@@ -180,6 +188,18 @@ mod tests {
         assert_eq!(ids(&asked).len(), 2);
         let signing = asked.next(at(11), &TIMES, Some("now"), &set(&[&id_at(at(10))])).unwrap();
         assert_eq!(ids(&signing.next(at(12), &TIMES, Some("now"), &BTreeSet::new()).unwrap()).len(), 2);
+    }
+
+    #[test]
+    fn keys_without_one_for_replicas_get_it_and_keep_it() {
+        let mut old = Keys::first(at(0), None).unwrap();
+        let key = old.data.remove(REPLICA);
+        let next = old.next(at(1), &TIMES, None, &BTreeSet::new()).unwrap();
+        assert!(next.data.contains_key(REPLICA) && key.is_some());
+        assert_eq!(
+            next.next(at(2000), &TIMES, None, &BTreeSet::new()).unwrap().data[REPLICA],
+            next.data[REPLICA]
+        );
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::world::{Rendering, id_of};
 
 /// The port of the registry in pods and Service.
 pub(super) const REGISTRY_PORT: i32 = 5000;
+/// Where replicas reach each other.
+pub(super) const REPLICA_PORT: i32 = 5001;
 
 /// Everything that builders need. It can only be made of a rendering that pods can serve: what is built without one
 /// is nothing.
@@ -136,6 +138,11 @@ impl Plan {
     #[must_use]
     pub(super) fn has_tls(&self) -> bool {
         self.tls_secret.is_some()
+    }
+
+    /// Whether replicas find each other's downloads through their store.
+    pub(super) fn is_shared(&self) -> bool {
+        self.spec.storage.s3.is_some()
     }
 }
 

@@ -127,6 +127,8 @@ pub struct Keys {
     pub signing: BTreeMap<String, Secret>,
     /// The key id to sign with; one of `signing` unless that is empty.
     pub current: Option<String>,
+    /// With which replicas show each other who they are. `None`: they do not share downloads.
+    pub replica: Option<Secret>,
 }
 
 /// Key ids only.

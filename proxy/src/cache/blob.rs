@@ -48,7 +48,8 @@ impl Body {
     #[must_use]
     pub fn source(&self) -> From {
         match self {
-            Self::Fill(_) | Self::None => From::Upstream,
+            Self::Fill(place) => place.source(),
+            Self::None => From::Upstream,
             Self::File(_) | Self::Store => From::Cache,
         }
     }

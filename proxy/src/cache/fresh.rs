@@ -30,6 +30,12 @@ impl Validity {
         }
     }
 
+    /// For how long, where that has an end and a beginning.
+    #[must_use]
+    pub fn length(self) -> Option<Duration> {
+        if let Self::For(length) = self { Some(length) } else { None }
+    }
+
     /// A check from the future is good: replicas' clocks differ a little, and it was made.
     #[must_use]
     pub fn covers(self, checked_at: Timestamp, now: Timestamp) -> bool {

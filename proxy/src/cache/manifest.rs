@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oci::{Algorithm, Digest, Reference, Tag};
 
+use super::claims::{Once, Work};
 use super::{Cache, Error, Pull, Wanted, first_of};
 use crate::metrics::Outcome;
 use crate::resolve::Source;
@@ -37,7 +38,8 @@ pub(super) enum FetchKey {
 /// A manifest that was fetched, proven and kept.
 #[derive(Clone, Debug)]
 pub(super) struct Fetched {
-    pub holder: Holder,
+    /// Whose account fetched it; `None`: another replica's work.
+    pub holder: Option<Holder>,
     pub digest: Digest,
     pub media_type: String,
     pub bytes: Bytes,
@@ -128,7 +130,7 @@ impl Cache {
             }
         }
         let fetched = self.fetch(&client, &holder, Reference::Digest(*digest), Patience::Cold).await?;
-        if fetched.holder != holder {
+        if fetched.holder.as_ref() != Some(&holder) {
             // Another group's download: this group has shown nothing yet.
             self.head(&client, &holder, Reference::Digest(*digest), Patience::Cold).await?;
             self.link(&holder, &fetched).await;
@@ -162,6 +164,15 @@ impl Cache {
             }
         }
         Err(failure)
+    }
+
+    /// A manifest that another replica has fetched from this origin, and whether this holder has the right to it.
+    async fn left(&self, holder: &Holder, digest: &Digest) -> Option<Fetched> {
+        let media_type = self.or_empty("links", self.store.delivered(digest, &holder.origin).await)?;
+        let bytes = self.bytes(digest).await?;
+        let media_type = known_type(&media_type, &bytes)?;
+        let link = self.or_empty("link", self.store.link(digest, holder).await);
+        Some(Fetched { holder: link.map(|_| holder.clone()), digest: *digest, media_type, bytes })
     }
 
     pub(super) async fn link(&self, holder: &Holder, fetched: &Fetched) {
@@ -210,7 +221,7 @@ impl Fetched {
     }
 }
 
-/// One GET of a manifest; whose account failed, if it does.
+/// One GET of a manifest for the whole instance, where it has a digest; whose account failed, if it does.
 async fn fetching(
     cache: Arc<Cache>,
     client: Arc<Client>,
@@ -218,11 +229,32 @@ async fn fetching(
     reference: Reference,
     patience: Patience,
 ) -> Result<Fetched, (Holder, Reason)> {
-    let body = client.manifest(&holder.repository, &reference, patience).await;
-    let proven = body.map_err(|error| error.reason).and_then(|body| prove(&holder, &reference, body));
-    let fetched = proven.map_err(|reason| (holder, reason))?;
+    let Reference::Digest(digest) = reference else {
+        return fetching_here(&cache, &client, holder, &reference, patience).await;
+    };
+    let work = Work::Fill(digest, holder.origin.clone());
+    match cache.claims.once(&work, || cache.left(&holder, &digest)).await {
+        Once::Found(fetched) => Ok(fetched),
+        Once::Make(mine) => {
+            let fetched = fetching_here(&cache, &client, holder, &reference, patience).await?;
+            mine.succeeded();
+            Ok(fetched)
+        }
+    }
+}
+
+async fn fetching_here(
+    cache: &Cache,
+    client: &Client,
+    holder: Holder,
+    reference: &Reference,
+    patience: Patience,
+) -> Result<Fetched, (Holder, Reason)> {
+    let body = client.manifest(&holder.repository, reference, patience).await;
+    let proven = body.map_err(|error| error.reason).and_then(|body| prove(&holder, reference, body));
+    let fetched = proven.map_err(|reason| (holder.clone(), reason))?;
     cache.manifests.insert(fetched.digest, fetched.bytes.clone());
-    if let Err(error) = keep(&cache.store, &fetched).await {
+    if let Err(error) = keep(&cache.store, &fetched, &holder).await {
         tracing::warn!(%error, digest = %fetched.digest, "the manifest is passed on but could not be kept");
     }
     Ok(fetched)
@@ -260,13 +292,17 @@ fn prove(
     };
     let checked = oci::Manifest::check(&body.bytes, body.content_type.as_deref())
         .map_err(|e| Reason::Wrong(e.to_string()))?;
-    Ok(Fetched { holder: holder.clone(), digest, media_type: checked.media_type, bytes: body.bytes })
+    Ok(Fetched { holder: Some(holder.clone()), digest, media_type: checked.media_type, bytes: body.bytes })
 }
 
 /// The bytes first, then the right to them.
-async fn keep(store: &crate::store::Store, fetched: &Fetched) -> Result<(), crate::store::Error> {
+async fn keep(
+    store: &crate::store::Store,
+    fetched: &Fetched,
+    holder: &Holder,
+) -> Result<(), crate::store::Error> {
     store.keep_bytes(fetched.digest, fetched.bytes.clone()).await?;
-    store.put_link(&fetched.digest, &fetched.holder, &fetched.media_type).await
+    store.put_link(&fetched.digest, holder, &fetched.media_type).await
 }
 
 /// The media type that is kept with the right, or, where the right was a blob's, the one that the bytes tell.

@@ -1,11 +1,13 @@
 //! The cache: lookup, then fresh, stale or miss. It alone knows both the store and the upstreams.
 
 mod blob;
+mod claims;
 mod fill;
 mod flight;
 mod fresh;
 mod list;
 mod manifest;
+mod share;
 mod tag;
 
 use std::sync::Arc;
@@ -16,13 +18,14 @@ use moka::sync::Cache as Memory;
 use oci::{Digest, Name, Reference, Tag};
 
 pub use blob::{Blob, Body};
-pub use fill::{Place, Reader};
+pub use fill::{Download, Place, Reader};
 pub use fresh::Validity;
 pub use list::{Page, Referrers, TagList};
 pub use manifest::Manifest;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::replica::{HEARTBEAT, Replica, State};
 use crate::resolve::{Source, Target};
 use crate::store::{self, Holder, Store};
 use crate::upstream::{Client, ManifestHead, Reason, Upstreams};
@@ -39,10 +42,12 @@ pub struct Cache {
     /// GETs of manifests in flight, by who delivers them.
     fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, (Holder, Reason)>>,
     fills: Arc<fill::Fills>,
-    metrics: Metrics,
+    claims: Arc<claims::Claims>,
+    pub metrics: Metrics,
     manifests: Memory<Digest, Bytes>,
     /// Of images in virtual registries: the upstream that served a manifest last. Its parts are asked of it first.
     origins: Memory<(ObjectId, Name), ObjectId>,
+    shared: tokio::sync::Mutex<share::Shared>,
     clock: Clock,
 }
 
@@ -51,6 +56,20 @@ pub struct Cache {
 pub struct Pull {
     pub config: Arc<Config>,
     pub target: Arc<Target>,
+}
+
+/// What there is for a replica that wants to follow.
+pub enum Led {
+    Fill {
+        place: Place,
+        /// Length of the blob, where upstream stated it.
+        size: Option<u64>,
+        /// Whether the holder that was named has shown its right here.
+        shown: bool,
+    },
+    /// Upstream has not answered yet.
+    NotYet,
+    None,
 }
 
 /// Whether the client wants the bytes.
@@ -94,13 +113,21 @@ fn summary(attempts: &[Attempt]) -> String {
 
 impl Cache {
     #[must_use]
-    pub fn new(store: Arc<Store>, upstreams: Upstreams, metrics: Metrics, clock: Clock) -> Arc<Self> {
+    pub fn new(
+        store: Arc<Store>,
+        upstreams: Upstreams,
+        replica: Option<Arc<Replica>>,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let claims = claims::Claims::new(store.clone(), replica);
         let manifests = Memory::builder()
             .max_capacity(MANIFEST_MEMORY)
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
             .build();
         Arc::new(Self {
-            fills: fill::Fills::new(store.clone(), metrics.clone()),
+            fills: fill::Fills::new(store.clone(), claims.clone(), metrics.clone()),
+            claims,
             metrics,
             store,
             upstreams,
@@ -108,13 +135,49 @@ impl Cache {
             fetches: flight::Flight::default(),
             manifests,
             origins: Memory::builder().max_capacity(10_000).build(),
+            shared: tokio::sync::Mutex::default(),
             clock,
         })
     }
 
-    /// Waits until nothing is being downloaded or put away.
+    /// Waits until nothing is being downloaded or put away, and leaves no claim behind.
     pub async fn idle(&self) {
         self.fills.idle().await;
+        self.claims.close().await;
+        self.leave().await;
+    }
+
+    /// What is being downloaded here.
+    #[must_use]
+    pub fn downloads(&self) -> Vec<Download> {
+        self.fills.downloads()
+    }
+
+    /// How it stands with a claim of this replica, for another one, after at most a [`HEARTBEAT`](crate::replica::HEARTBEAT);
+    /// `None` where it has no such claim.
+    pub async fn claim_state(&self, path: &str, id: &str) -> Option<State> {
+        self.claims.state(path, id).await
+    }
+
+    /// A download from upstream in progress here, for another replica that has read of it in the claim with this id.
+    pub async fn led_fill(&self, digest: Digest, holder: &Holder, claim: &str) -> Led {
+        let key = (digest, holder.origin.clone());
+        let Some((fill, shown)) = self.fills.led(&key, holder) else {
+            // The claim is read by others a moment before this replica hears that it has it.
+            let begins = self.claims.holds(&claims::Work::Fill(key.0, key.1.clone()), claim);
+            return if begins && self.fills.running(&key, holder).is_some() {
+                Led::NotYet
+            } else {
+                Led::None
+            };
+        };
+        match tokio::time::timeout(HEARTBEAT, fill.begun()).await {
+            Err(_) => Led::NotYet,
+            Ok(fill::Begun::Filling(size)) => {
+                fill.place().map_or(Led::None, |place| Led::Fill { place, size, shown })
+            }
+            Ok(_) => Led::None,
+        }
     }
 
     /// Shows what changes with time alone; called when the metrics are read.

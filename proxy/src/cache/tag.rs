@@ -7,6 +7,7 @@ use bytes::Bytes;
 use config::WhenRefused;
 use oci::{Reference, Tag};
 
+use super::claims::{Once, Work};
 use super::manifest::{Fetched, known_type, unproven};
 use super::{Attempt, Cache, Error, Failure, Manifest, Pull, Validity, Wanted, by_tag, first_of};
 use crate::metrics::Outcome;
@@ -69,6 +70,10 @@ impl Cache {
     /// be a digest that somebody else's upstream delivered.
     async fn copy(&self, holder: &Holder, tag: &Tag) -> Option<Copy> {
         let record = self.or_empty("tag", self.store.tag(holder, tag).await)?;
+        self.copy_of(holder, record).await
+    }
+
+    async fn copy_of(&self, holder: &Holder, record: Arc<TagRecord>) -> Option<Copy> {
         let kept_type = self.or_empty("link", self.store.link(&record.digest, holder).await)?;
         let bytes = self.bytes(&record.digest).await?;
         let media_type = known_type(&kept_type, &bytes)?;
@@ -85,8 +90,46 @@ impl Cache {
         first_of(pull.sources(), ask).await
     }
 
-    /// Asks one upstream what a tag is now; its cached copy is what is served where that fails.
+    /// Asks one upstream what a tag is now, once for the whole instance: of replicas that find it out of date together
+    /// one asks. A tag that is checked before every answer is checked by each for itself: to agree would take longer
+    /// than to ask, and the HEAD costs nothing.
     async fn check(
+        self: &Arc<Self>,
+        pull: &Pull,
+        source: &Source,
+        tag: &Tag,
+        wanted: Wanted,
+    ) -> Result<Manifest, Reason> {
+        let holder = pull.holder(source);
+        let validity = Validity::of(&pull.target, &source.upstream);
+        let is_cold = self.or_empty("tag", self.store.tag(&holder, tag).await).is_none();
+        if if is_cold { wanted == Wanted::Head } else { validity == Validity::None } {
+            return self.check_here(pull, source, tag, wanted).await;
+        }
+        let work = Work::Check(holder.clone(), tag.clone());
+        let checked = || self.checked(&holder, tag, validity);
+        match self.claims.once(&work, checked).await {
+            Once::Found(copy) => Ok(copy.serve(Outcome::Hit, None)),
+            Once::Make(mine) => {
+                if mine.is_claimed()
+                    && let Some(copy) = checked().await
+                {
+                    return Ok(copy.serve(Outcome::Hit, None));
+                }
+                self.check_here(pull, source, tag, wanted).await
+            }
+        }
+    }
+
+    /// What another replica has found out about a tag meanwhile.
+    async fn checked(&self, holder: &Holder, tag: &Tag, validity: Validity) -> Option<Copy> {
+        let record = self.or_empty("tag", self.store.tag_anew(holder, tag).await)?;
+        let is_fresh = validity == Validity::None || validity.covers(record.checked_at, self.clock.now());
+        if is_fresh { self.copy_of(holder, record).await } else { None }
+    }
+
+    /// Asks one upstream what a tag is now; its cached copy is what is served where that fails.
+    async fn check_here(
         self: &Arc<Self>,
         pull: &Pull,
         source: &Source,
@@ -104,7 +147,8 @@ impl Cache {
             }
             Err(reason) => return fall_back(&client, copy, reason),
         };
-        if let Some(found) = self.known(&holder, tag, copy.as_ref(), &head).await {
+        let holds = Validity::of(&pull.target, &source.upstream).length();
+        if let Some(found) = self.known(&holder, tag, copy.as_ref(), &head, holds).await {
             return Ok(found);
         }
         if wanted == Wanted::Head {
@@ -139,7 +183,7 @@ impl Cache {
             (head.digest, head.media_type.clone(), head.size)
         {
             let record = TagRecord::new(digest, media_type, size, self.clock.now());
-            self.or_empty("tag", self.store.put_tag(holder, tag, record).await);
+            self.or_empty("tag", self.store.put_tag(holder, tag, record, None).await);
         }
     }
 
@@ -150,12 +194,13 @@ impl Cache {
         tag: &Tag,
         copy: Option<&Copy>,
         head: &ManifestHead,
+        holds: Option<Duration>,
     ) -> Option<Manifest> {
         let digest = head.digest?;
         let now = self.clock.now();
         if let Some(copy) = copy.filter(|copy| copy.record.digest == digest) {
             let renewed = TagRecord { checked_at: now, ..(*copy.record).clone() };
-            self.or_empty("tag", self.store.put_tag(holder, tag, renewed).await);
+            self.or_empty("tag", self.store.put_tag(holder, tag, renewed, holds).await);
             return Some(copy.serve(Outcome::Revalidated, None));
         }
         // Upstream just answered 2xx with this digest to this group's credentials; if it delivered the bytes once,
@@ -163,7 +208,7 @@ impl Cache {
         let media_type = self.or_empty("links", self.store.delivered(&digest, &holder.origin).await)?;
         let bytes = self.bytes(&digest).await?;
         let media_type = known_type(&media_type, &bytes)?;
-        let fetched = Fetched { holder: holder.clone(), digest, media_type, bytes };
+        let fetched = Fetched { holder: Some(holder.clone()), digest, media_type, bytes };
         self.link(holder, &fetched).await;
         let found = self.record(holder, tag, fetched).await;
         Some(Manifest { outcome: Outcome::Revalidated, ..found })
@@ -171,12 +216,12 @@ impl Cache {
 
     /// Writes down what a tag is now.
     async fn record(&self, holder: &Holder, tag: &Tag, fetched: Fetched) -> Manifest {
-        if fetched.holder != *holder {
+        if fetched.holder.as_ref() != Some(holder) {
             self.link(holder, &fetched).await;
         }
         let (media_type, size) = (fetched.media_type.clone(), fetched.bytes.len() as u64);
         let record = TagRecord::new(fetched.digest, media_type, size, self.clock.now());
-        self.or_empty("tag", self.store.put_tag(holder, tag, record).await);
+        self.or_empty("tag", self.store.put_tag(holder, tag, record, None).await);
         fetched.into_manifest(Outcome::Miss)
     }
 }

@@ -3,9 +3,11 @@
 
 mod check;
 mod explain;
+mod freeze;
 mod probe;
 mod quota;
 mod serve;
+mod status;
 
 use std::process::ExitCode;
 
@@ -19,5 +21,12 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Explain(explain) => explain::run(explain).await,
         Command::Quota(documents) => quota::run(documents).await,
         Command::Probe(probe) => probe::run(probe).await,
+        Command::Status(status) => status::run(status).await,
+        Command::Freeze(freeze) => freeze::run(freeze).await,
     }
+}
+
+/// What was wrong, without the layers around it.
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{StatusCode, header};
 use url::Url;
 
+use super::innermost;
 use crate::args::Probe;
 
 /// For the whole answer.
@@ -43,9 +44,4 @@ async fn answer(url: &str) -> Result<&'static str, String> {
         StatusCode::UNAUTHORIZED => Err("401 without a Bearer challenge".to_owned()),
         status => Err(status.to_string()),
     }
-}
-
-/// What was wrong, without the layers around it.
-fn innermost(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), innermost)
 }

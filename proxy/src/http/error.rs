@@ -255,6 +255,15 @@ impl Problem {
             let problem = Self::new(status, "TOOMANYREQUESTS", sentence);
             return Self { retry_after: Some(seconds), outcome: Outcome::UpstreamError, ..problem };
         }
+        if let Failure::Upstream(Reason::Frozen(until)) = &attempt.failure {
+            let seconds = crate::clock::since(*until, context.now).as_secs().max(1);
+            let sentence = format!(
+                "{upstream} is frozen until {} UTC and {image} is not cached. Cached images still work. `dependency-proxy freeze` with `--for 0s` ends it.",
+                until.strftime("%Y-%m-%d %H:%M")
+            );
+            let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", sentence);
+            return Self { retry_after: Some(seconds), outcome: Outcome::UpstreamError, ..problem };
+        }
         let what = match &attempt.failure {
             Failure::Upstream(Reason::Timeout(after)) => {
                 format!("{upstream} gave no answer in {} s", after.as_secs())

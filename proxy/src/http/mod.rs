@@ -5,6 +5,7 @@ mod api;
 mod error;
 mod pull;
 mod range;
+pub mod replica;
 mod request;
 mod response;
 mod router;

@@ -11,7 +11,7 @@ use oci::{Digest, Name};
 use serde_json::{Value, json};
 
 use super::range::Slice;
-use crate::cache::{Blob, Body, Cache, Manifest, Page, Referrers, TagList, Wanted};
+use crate::cache::{Blob, Body, Cache, Manifest, Page, Reader, Referrers, TagList, Wanted};
 use crate::metrics::Outcome;
 use crate::store::{self, FileReader};
 
@@ -92,13 +92,7 @@ pub(super) async fn blob(
         (Wanted::Head, _) | (_, Body::None) => HttpBody::empty(),
         (_, Body::File(file)) => file_body(file, start, end.unwrap_or(0)),
         (_, Body::Store) => HttpBody::from_stream(cache.store.stream(digest, start..end.unwrap_or(0)).await?),
-        (_, Body::Fill(place)) => {
-            let reader = place.reader(start, end);
-            HttpBody::from_stream(stream::unfold(reader, |mut reader| async move {
-                let next = reader.next().await.transpose()?;
-                Some((next, reader))
-            }))
-        }
+        (_, Body::Fill(place)) => reader_body(place.reader(start, end)),
     };
     let mut response = with_type(body, "application/octet-stream");
     *response.status_mut() = status;
@@ -111,6 +105,14 @@ pub(super) async fn blob(
         set(&mut response, header::CONTENT_RANGE, &format!("bytes {start}-{}/{size}", end - 1));
     }
     Ok(response)
+}
+
+/// What a reader of a download gets, as it comes in.
+pub(super) fn reader_body(reader: Reader) -> HttpBody {
+    HttpBody::from_stream(stream::unfold(reader, |mut reader| async move {
+        let next = reader.next().await.transpose()?;
+        Some((next, reader))
+    }))
 }
 
 fn file_body(file: Arc<std::fs::File>, start: u64, end: u64) -> HttpBody {

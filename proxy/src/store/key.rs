@@ -26,6 +26,18 @@ pub enum Key<'a> {
     Links(&'a Digest, &'a str),
     /// What a tag was when it was last checked.
     Tag(&'a Holder, &'a Tag),
+    /// Which replica downloads a blob or manifest from an origin.
+    Fill(&'a Digest, &'a str),
+    /// Which replica asks what a tag is now.
+    Check(&'a Holder, &'a Tag),
+    /// All replicas: a prefix.
+    Replicas,
+    /// That a replica runs, at `host:port`.
+    Replica(&'a str),
+    /// All that is known of upstreams: a prefix.
+    Upstreams,
+    /// What is known of an upstream, under the name of its origin and credentials, or until when it is frozen.
+    Upstream(&'a ObjectId, &'a str),
     /// Nothing is ever there: asked for to see whether the store answers.
     Probe,
 }
@@ -37,12 +49,20 @@ impl Key<'_> {
         Path::from(format!("{}.{}/v1/{}", instance.namespace, instance.name, self.relative()))
     }
 
-    fn relative(&self) -> String {
+    /// The path below the instance's own.
+    #[must_use]
+    pub fn relative(&self) -> String {
         match self {
             Self::Blob(digest) => format!("blobs/{}", sharded(digest)),
             Self::Link(digest, holder) => format!("_links/{}/{}", sharded(digest), held(holder)),
             Self::Links(digest, origin) => format!("_links/{}/{origin}", sharded(digest)),
             Self::Tag(holder, tag) => format!("_tags/{}/{tag}", held(holder)),
+            Self::Fill(digest, origin) => format!("_fills/{digest}/{origin}"),
+            Self::Check(holder, tag) => format!("_checks/{}/{tag}", held(holder)),
+            Self::Replicas => "_replicas".to_owned(),
+            Self::Replica(address) => format!("_replicas/{address}"),
+            Self::Upstreams => "_upstreams".to_owned(),
+            Self::Upstream(id, name) => format!("_upstreams/{}.{}/{name}", id.namespace, id.name),
             Self::Probe => "_probe".to_owned(),
         }
     }
@@ -84,5 +104,8 @@ mod tests {
         assert_eq!(path(Key::Links(&digest, "0f")), format!("ns.main/v1/_links/sha256/e3/{hex}/0f"));
         let tag = Tag::parse("3.20").unwrap();
         assert_eq!(path(Key::Tag(&holder, &tag)), "ns.main/v1/_tags/0f/ns.team-a/library:alpine/3.20");
+        assert_eq!(path(Key::Upstream(&id("hub"), "frozen")), "ns.main/v1/_upstreams/ns.hub/frozen");
+        assert_eq!(path(Key::Fill(&digest, "0f")), format!("ns.main/v1/_fills/sha256:{hex}/0f"));
+        assert_eq!(path(Key::Check(&holder, &tag)), "ns.main/v1/_checks/0f/ns.team-a/library:alpine/3.20");
     }
 }

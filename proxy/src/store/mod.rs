@@ -4,6 +4,7 @@
 //! objects; each can be lost without harm: a cache forgets, it never lies.
 
 mod bucket;
+mod claim;
 mod folder;
 mod key;
 mod known;
@@ -11,6 +12,8 @@ mod memory;
 mod objects;
 mod read;
 mod record;
+mod replicas;
+mod upstreams;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use oci::{Digest, Tag};
 
+pub use claim::{Claim, Claimed};
 use folder::Folder;
 pub use folder::{Full, Spool};
 pub use key::{Holder, Key};
@@ -31,6 +35,7 @@ use memory::Memory;
 use objects::{MAX_SMALL, Objects};
 pub use read::{FileReader, read_file};
 pub use record::TagRecord;
+pub use upstreams::UpstreamRecords;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -241,10 +246,18 @@ impl Store {
     /// # Errors
     /// When the store cannot be read. A record that cannot be understood counts as lost.
     pub async fn tag(&self, holder: &Holder, tag: &Tag) -> Result<Option<Arc<TagRecord>>, Error> {
-        let key = (holder.clone(), tag.clone());
-        if let Some(record) = self.tags.get(&key) {
-            return Ok(Some(record));
+        match self.tags.get(&(holder.clone(), tag.clone())) {
+            Some(record) => Ok(Some(record)),
+            None => self.tag_anew(holder, tag).await,
         }
+    }
+
+    /// The same as the store has it now: another replica may have checked the tag a moment ago.
+    ///
+    /// # Errors
+    /// As for [`Self::tag`].
+    pub async fn tag_anew(&self, holder: &Holder, tag: &Tag) -> Result<Option<Arc<TagRecord>>, Error> {
+        let key = (holder.clone(), tag.clone());
         let read = self.read(&Key::Tag(holder, tag)).await;
         let record = |bytes: &Bytes| {
             let record = serde_json::from_slice::<TagRecord>(bytes).ok()?;
@@ -253,19 +266,26 @@ impl Store {
         self.tags.settle(key, read.map(|found| found.and_then(|(bytes, _)| record(&bytes))))
     }
 
-    /// Writes what a tag is now. A check that found nothing new is written to the store once a minute at most, and
-    /// held in memory meanwhile.
+    /// Writes what a tag is now. A check that found nothing new is written to the store once a minute at most, or, where
+    /// it holds for less than that, so often, and held in memory meanwhile.
     ///
     /// # Errors
     /// When the store cannot be written; in memory it holds all the same.
-    pub async fn put_tag(&self, holder: &Holder, tag: &Tag, record: TagRecord) -> Result<(), Error> {
+    pub async fn put_tag(
+        &self,
+        holder: &Holder,
+        tag: &Tag,
+        record: TagRecord,
+        holds: Option<Duration>,
+    ) -> Result<(), Error> {
+        let precision = holds.unwrap_or(CHECKED_AT_PRECISION).min(CHECKED_AT_PRECISION);
         let key = (holder.clone(), tag.clone());
         let written = self
             .tags
             .get(&key)
             .filter(|before| before.digest == record.digest)
             .map(|before| before.written_at);
-        let due = written.is_none_or(|at| crate::clock::since(record.checked_at, at) >= CHECKED_AT_PRECISION);
+        let due = written.is_none_or(|at| crate::clock::since(record.checked_at, at) >= precision);
         let written_at = written.filter(|_| !due).unwrap_or(record.checked_at);
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
         self.tags.insert(key, Arc::new(TagRecord { written_at, ..record }));
@@ -327,14 +347,23 @@ impl Store {
         } else {
             Ok(())
         };
-        let started = Instant::now();
-        let kept = tokio::task::spawn_blocking(move || spool.keep(&digest)).await;
-        let kept = kept.map_err(std::io::Error::other).and_then(|result| result);
-        self.metrics.store_operation("keep", kept.is_err(), started.elapsed());
+        let kept = self.keep_copy(spool, digest).await;
         if !self.shared {
             kept?;
         }
         uploaded
+    }
+
+    /// Keeps proven bytes in the local folder alone: another replica puts them into the shared store.
+    ///
+    /// # Errors
+    /// When the folder did not take them.
+    pub async fn keep_copy(&self, spool: Spool, digest: Digest) -> Result<(), Error> {
+        let started = Instant::now();
+        let kept = tokio::task::spawn_blocking(move || spool.keep(&digest)).await;
+        let kept = kept.map_err(std::io::Error::other).and_then(|result| result);
+        self.metrics.store_operation("keep", kept.is_err(), started.elapsed());
+        Ok(kept?)
     }
 
     /// Keeps proven bytes that are in memory, such as a manifest's.

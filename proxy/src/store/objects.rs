@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{
+    GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion,
+};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -61,8 +63,7 @@ impl Objects {
             if result.meta.size > MAX_SMALL {
                 return Ok(None);
             }
-            let modified = result.meta.last_modified.timestamp();
-            let modified = Timestamp::from_second(modified).unwrap_or_default();
+            let modified = timestamp(result.meta.last_modified.timestamp_micros());
             Ok(Some((result.bytes().await?, modified)))
         })
         .await
@@ -81,9 +82,59 @@ impl Objects {
         Ok(self.attempt("list", first).await?.map(|meta| meta.location))
     }
 
+    /// All objects below a prefix of which there are few, each with the time at which it was written.
+    pub(super) async fn below(&self, prefix: &Path) -> Result<Vec<(Path, Timestamp)>, Error> {
+        let listed = async { self.store.list(Some(prefix)).try_collect::<Vec<_>>().await };
+        let listed = self.attempt("list", listed).await?;
+        Ok(listed
+            .into_iter()
+            .map(|meta| (meta.location, timestamp(meta.last_modified.timestamp_micros())))
+            .collect())
+    }
+
     pub(super) async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), Error> {
         let put = async { self.store.put(path, PutPayload::from_bytes(bytes)).await.map(drop) };
         self.attempt("put", put).await
+    }
+
+    /// Puts an object where none is, or, with a version, where that one still is. `false`: somebody else was first.
+    pub(super) async fn put_if(
+        &self,
+        path: &Path,
+        bytes: Bytes,
+        version: Option<UpdateVersion>,
+    ) -> Result<bool, Error> {
+        let mode = version.map_or(PutMode::Create, PutMode::Update);
+        let put = async {
+            match self.store.put_opts(path, PutPayload::from_bytes(bytes), mode.into()).await {
+                Ok(_) => Ok(true),
+                Err(
+                    object_store::Error::AlreadyExists { .. }
+                    | object_store::Error::Precondition { .. }
+                    | object_store::Error::NotFound { .. },
+                ) => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        self.attempt("claim", put).await
+    }
+
+    /// Reads a small object and its version.
+    pub(super) async fn get_version(&self, path: &Path) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
+        self.attempt("get", async {
+            let Some(result) = absent_is_none(self.store.get_opts(path, GetOptions::default()).await)? else {
+                return Ok(None);
+            };
+            let meta = &result.meta;
+            let version = UpdateVersion { e_tag: meta.e_tag.clone(), version: meta.version.clone() };
+            Ok(Some((result.bytes().await?, version)))
+        })
+        .await
+    }
+
+    pub(super) async fn delete(&self, path: &Path) -> Result<(), Error> {
+        let delete = async { absent_is_none(self.store.delete(path).await).map(drop) };
+        self.attempt("delete", delete).await
     }
 
     /// Streams a part of an object; errors after the beginning come in the stream.
@@ -144,6 +195,10 @@ impl Objects {
         *self.seen.lock() = Some(Seen::now(Err(error.clone())));
         *self.rests_until.lock() = Some(Instant::now() + REST);
     }
+}
+
+fn timestamp(microseconds: i64) -> Timestamp {
+    Timestamp::from_microsecond(microseconds).unwrap_or_default()
 }
 
 fn absent_is_none<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {

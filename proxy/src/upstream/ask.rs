@@ -51,6 +51,9 @@ impl<'a> Ask<'a> {
 impl Client {
     /// Sends a request when its turn has come. The permit is to be kept until the body has been read.
     pub(super) async fn ask(&self, ask: Ask<'_>) -> Result<(Response, Permit), Error> {
+        if let Some(until) = self.frozen_until() {
+            return Err(self.error(Reason::Frozen(until)));
+        }
         let permit = self.turn(&ask).await.map_err(|reason| self.error(reason))?;
         let result = self.authorized(&ask).await;
         self.note(&result);

@@ -47,6 +47,8 @@ pub struct Client {
     /// Upstream took the credentials.
     pub(super) accepted: AtomicBool,
     pub(super) stale: Mutex<Staleness>,
+    /// Nothing is asked before then, because somebody said so.
+    frozen: Mutex<Option<jiff::Timestamp>>,
     /// When it was last asked for its numbers alone, and what came of it.
     probed: tokio::sync::Mutex<Option<(jiff::Timestamp, Result<(), Error>)>>,
     pub(super) metrics: Metrics,
@@ -76,6 +78,7 @@ impl Client {
             seen: Mutex::new(None),
             accepted: AtomicBool::new(false),
             stale: Mutex::default(),
+            frozen: Mutex::default(),
             probed: tokio::sync::Mutex::new(None),
             label,
             upstream,
@@ -94,6 +97,17 @@ impl Client {
     #[must_use]
     pub fn quota(&self) -> Option<Quota> {
         self.quota.lock().clone()
+    }
+
+    /// Until when it is not asked, because somebody said so.
+    #[must_use]
+    pub fn frozen_until(&self) -> Option<jiff::Timestamp> {
+        self.frozen.lock().filter(|until| *until > self.clock.now())
+    }
+
+    /// Asks nothing before then; `None`: asks again.
+    pub(super) fn freeze(&self, until: Option<jiff::Timestamp>) {
+        *self.frozen.lock() = until;
     }
 
     /// Whether the pulls that are left are kept for images of which there is no copy.

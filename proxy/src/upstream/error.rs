@@ -54,6 +54,9 @@ pub enum Reason {
     /// It does not answer HEAD requests.
     #[error("it does not answer HEAD requests")]
     NoHead,
+    /// Somebody said that it is not to be asked before then.
+    #[error("it is frozen until {} UTC", .0.strftime("%Y-%m-%d %H:%M"))]
+    Frozen(Timestamp),
     /// Nobody reads what is not kept: the download was given up here, not by upstream.
     #[error("nobody reads what is not kept")]
     Abandoned,
@@ -90,6 +93,7 @@ impl Reason {
             | Self::Resting(_)
             | Self::TokenService { .. }
             | Self::Broken(_)
+            | Self::Frozen(_)
             | Self::Abandoned
             | Self::Busy => Class::Outage,
         }

@@ -7,6 +7,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::record::UpstreamRecord;
 use crate::clock::{Clock, later, since};
 
 /// The longest that one failure can silence an upstream: its own `Retry-After` may say more than it means.
@@ -65,6 +66,24 @@ impl Health {
     /// It takes too long to wait for; the request goes on and will say more.
     pub(super) fn is_slow(&self) {
         self.state.lock().suspect = true;
+    }
+
+    /// What other replicas should know.
+    pub(super) fn record(&self) -> UpstreamRecord {
+        let State { rests_until, told_until, pulls_rest_until, .. } = *self.state.lock();
+        UpstreamRecord { rests_until, told_until, pulls_rest_until, ..UpstreamRecord::default() }
+    }
+
+    /// What another replica knows: the longer rest holds.
+    pub(super) fn hear(&self, record: &UpstreamRecord) {
+        let longest = later(self.clock.now(), LONGEST);
+        let longer =
+            |own: Option<Timestamp>, other: Option<Timestamp>| own.max(other.map(|o| o.min(longest)));
+        let mut state = self.state.lock();
+        state.suspect |= record.rests_until.is_some() || record.told_until.is_some();
+        state.rests_until = longer(state.rests_until, record.rests_until);
+        state.told_until = longer(state.told_until, record.told_until);
+        state.pulls_rest_until = longer(state.pulls_rest_until, record.pulls_rest_until);
     }
 
     /// It failed, and rests at least that long: as long as whoever asks next would wait.

@@ -36,6 +36,12 @@ pub struct Known {
     pub rate_limit: Option<RateLimit>,
     /// User name of the credentials.
     pub account: Option<String>,
+    /// How long it is left alone after a failure, or because it said so.
+    pub rests_for_seconds: Option<u64>,
+    /// Until when it is not asked because somebody said so, RFC 3339.
+    pub frozen_until: Option<String>,
+    /// The longest that a copy served in the last 15 minutes had not been checked.
+    pub oldest_stale_seconds: u64,
 }
 
 /// Pulls per window, as upstream last said.
@@ -71,6 +77,7 @@ pub(super) fn verdict(reason: &Reason) -> Option<(bool, &'static str)> {
         | Reason::Resting(_)
         | Reason::Broken(_)
         | Reason::NoHead
+        | Reason::Frozen(_)
         | Reason::Abandoned
         | Reason::Busy => return None,
     })
@@ -114,6 +121,9 @@ impl Client {
             credentials_valid: credentials.and(valid),
             rate_limit: self.quota().map(Into::into),
             account: credentials.map(|credentials| credentials.username.clone()),
+            rests_for_seconds: self.health.rests_for().map(|rest| rest.as_secs().max(1)),
+            frozen_until: self.frozen_until().map(|until| until.to_string()),
+            oldest_stale_seconds: self.stale.lock().longest(self.clock.now()).as_secs(),
         }
     }
 

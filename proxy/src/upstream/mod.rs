@@ -12,6 +12,7 @@ mod health;
 mod known;
 mod permits;
 mod quota;
+mod record;
 #[cfg(test)]
 mod testing;
 mod token;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use config::{Config, ObjectId, RateLimit, Upstream};
 use futures_util::StreamExt as _;
 use ipnet::IpNet;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 pub use client::Client;
@@ -29,6 +31,7 @@ pub use error::{Class, Error, Reason};
 pub use fetch::{BlobBody, List, ManifestBody, ManifestHead, Patience};
 pub use known::Known;
 pub use quota::Quota;
+pub use record::UpstreamRecord;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -40,6 +43,8 @@ const PROBES_AT_ONCE: usize = 4;
 /// it its tokens, its health and what is known of its quota.
 pub struct Upstreams {
     clients: Mutex<HashMap<ClientKey, Arc<Client>>>,
+    /// Upstreams that are not asked before then, also by clients to come.
+    frozen: Mutex<HashMap<ObjectId, Timestamp>>,
     metrics: Metrics,
     clock: Clock,
 }
@@ -60,7 +65,7 @@ struct ClientKey {
 impl Upstreams {
     #[must_use]
     pub fn new(metrics: Metrics, clock: Clock) -> Self {
-        Self { clients: Mutex::default(), metrics, clock }
+        Self { clients: Mutex::default(), frozen: Mutex::default(), metrics, clock }
     }
 
     /// The client for an upstream of this configuration.
@@ -69,9 +74,27 @@ impl Upstreams {
         let allowed = &config.instance.allowed_cidrs;
         let mut clients = self.clients.lock();
         let client = clients.entry(key(upstream, allowed)).or_insert_with(|| {
-            Arc::new(Client::new(upstream.clone(), allowed, self.metrics.clone(), self.clock.clone()))
+            let client = Client::new(upstream.clone(), allowed, self.metrics.clone(), self.clock.clone());
+            client.freeze(self.frozen.lock().get(&upstream.id).copied());
+            Arc::new(client)
         });
         client.clone()
+    }
+
+    /// The client for an upstream of this configuration, if somebody has used it.
+    #[must_use]
+    pub fn used(&self, upstream: &Upstream, config: &Config) -> Option<Arc<Client>> {
+        self.clients.lock().get(&key(upstream, &config.instance.allowed_cidrs)).cloned()
+    }
+
+    /// From now on these upstreams are not asked before their times, and all others are.
+    pub fn freeze(&self, frozen: HashMap<ObjectId, Timestamp>) {
+        // Clients are made under this lock, too: none is missed.
+        let clients = self.clients.lock();
+        for client in clients.values() {
+            client.freeze(frozen.get(&client.upstream().id).copied());
+        }
+        *self.frozen.lock() = frozen;
     }
 
     /// What is known of each upstream of this configuration; asks nobody.
@@ -89,6 +112,9 @@ impl Upstreams {
                 credentials_valid: None,
                 rate_limit: None,
                 account: upstream.credentials.as_ref().map(|credentials| credentials.username.clone()),
+                rests_for_seconds: None,
+                frozen_until: None,
+                oldest_stale_seconds: 0,
             },
         };
         config.upstreams().into_values().map(known).collect()
@@ -117,6 +143,13 @@ impl Upstreams {
             config.upstreams().into_values().map(|upstream| key(upstream, allowed)).collect();
         self.clients.lock().retain(|key, _| needed.contains(key));
     }
+}
+
+/// Under which name its record is kept: what is known of an upstream is known of it with these credentials.
+#[must_use]
+pub fn record_name(upstream: &Upstream) -> String {
+    let credentials = upstream.credentials.as_ref().map(|credentials| credentials.fingerprint.as_str());
+    config::fingerprint(&[upstream.origin.as_bytes(), credentials.unwrap_or_default().as_bytes()])
 }
 
 fn key(upstream: &Upstream, allowed: &[IpNet]) -> ClientKey {

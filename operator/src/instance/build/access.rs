@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::metadata;
 use crate::apply::Object;
-use crate::instance::plan::{Plan, REGISTRY_PORT};
+use crate::instance::plan::{Plan, REGISTRY_PORT, REPLICA_PORT};
 use crate::pods::ADMIN_PORT;
 
 /// The label of namespaces that may read metrics.
@@ -28,7 +28,7 @@ pub(super) fn service_account(plan: &Plan) -> Option<Object> {
     })
 }
 
-/// The registry is open to all; metrics, status and log level are not.
+/// The registry is open to all; metrics, status and log level are not, and what replicas ask each other is for them.
 pub(super) fn network_policy(plan: &Plan) -> Option<Object> {
     let port = |port: i32| {
         Some(vec![NetworkPolicyPort {
@@ -42,6 +42,10 @@ pub(super) fn network_policy(plan: &Plan) -> Option<Object> {
             match_labels: Some(BTreeMap::from([(label.to_owned(), value.to_owned())])),
             ..LabelSelector::default()
         }),
+        ..NetworkPolicyPeer::default()
+    };
+    let replicas = NetworkPolicyPeer {
+        pod_selector: Some(LabelSelector { match_labels: Some(plan.selector()), ..LabelSelector::default() }),
         ..NetworkPolicyPeer::default()
     };
     let name = "kubernetes.io/metadata.name";
@@ -64,6 +68,7 @@ pub(super) fn network_policy(plan: &Plan) -> Option<Object> {
                             namespaces(METRICS_LABEL, "true"),
                         ]),
                     },
+                    NetworkPolicyIngressRule { ports: port(REPLICA_PORT), from: Some(vec![replicas]) },
                 ]),
                 ..NetworkPolicySpec::default()
             }),

@@ -16,7 +16,7 @@ use kube::api::ObjectMeta;
 
 use super::metadata;
 use crate::apply::Object;
-use crate::instance::plan::{Plan, REGISTRY_PORT, pull_policy};
+use crate::instance::plan::{Plan, REGISTRY_PORT, REPLICA_PORT, pull_policy};
 use crate::pods::ADMIN_PORT;
 
 const DOCUMENTS: &str = "/etc/dependency-proxy/documents";
@@ -128,6 +128,10 @@ fn container(plan: &Plan) -> Container {
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     };
+    let mut ports = vec![port("registry", REGISTRY_PORT), port("metrics", ADMIN_PORT.into())];
+    if plan.is_shared() {
+        ports.push(port("replica", REPLICA_PORT));
+    }
     Container {
         name: "proxy".to_owned(),
         image: Some(plan.image.clone()),
@@ -135,7 +139,7 @@ fn container(plan: &Plan) -> Container {
         command: Some(vec!["/dependency-proxy".to_owned()]),
         args: Some(arguments(plan)),
         env: Some(environment(plan)),
-        ports: Some(vec![port("registry", REGISTRY_PORT), port("metrics", ADMIN_PORT.into())]),
+        ports: Some(ports),
         readiness_probe: Some(probe("/readyz", 2, 1)),
         liveness_probe: Some(probe("/livez", 10, 6)),
         startup_probe: Some(probe("/livez", 1, 60)),
@@ -169,6 +173,9 @@ fn arguments(plan: &Plan) -> Vec<String> {
         format!("--data-dir={DATA}"),
         "--log-format=json".to_owned(),
     ]);
+    if plan.is_shared() {
+        arguments.push(format!("--replica-address=$(POD_IP):{REPLICA_PORT}"));
+    }
     if plan.has_tls() {
         arguments.push(format!("--tls-certificate={TLS}/tls.crt"));
         arguments.push(format!("--tls-key={TLS}/tls.key"));

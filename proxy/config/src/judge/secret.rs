@@ -179,7 +179,15 @@ pub(super) fn keys(report: &mut Report<'_>, field: &str, set: &Set<'_>, id: &Obj
         if !signing.contains_key(&current) {
             secret.error("current", "must be the id of a key that is there as signing.<id>");
         }
-        Some(Keys { instance, signing, current: Some(current) })
+        let replica = match secret.entries.contains_key("replica") {
+            true => Some(secret.text("replica")?.trim().to_owned()),
+            false => None,
+        };
+        if replica.as_ref().is_some_and(|key| key.len() < MIN_KEY_BYTES) {
+            secret.error("replica", "must have at least 32 bytes");
+        }
+        let replica = replica.map(Secret::new);
+        Some(Keys { instance, signing, current: Some(current), replica })
     })
 }
 

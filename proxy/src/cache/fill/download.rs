@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::window::Abandoned;
 use super::{Fill, Phase};
+use crate::replica::{FillBody, Gone};
 use crate::store::{Holder, Spool, Store};
 use crate::upstream::{BlobBody, Class, Client, Reason};
 
@@ -30,7 +31,33 @@ pub(super) struct Proven {
     pub spool: Option<Spool>,
 }
 
-struct Download<'a> {
+/// Bytes on their way here.
+pub(super) enum Incoming {
+    Upstream(BlobBody),
+    /// Another replica's download.
+    Replica(FillBody),
+}
+
+impl Incoming {
+    fn size(&self) -> Option<u64> {
+        match self {
+            Self::Upstream(body) => body.size,
+            Self::Replica(body) => body.size,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Reason> {
+        match self {
+            Self::Upstream(body) => body.next().await,
+            Self::Replica(body) => {
+                body.next().await.map_err(|Gone| Reason::Broken("the other replica is gone".to_owned()))
+            }
+        }
+    }
+}
+
+/// A blob that comes in, from wherever.
+pub(super) struct Download<'a> {
     fill: &'a Fill,
     store: &'a Arc<Store>,
     size: Option<u64>,
@@ -61,38 +88,43 @@ struct Batch {
     refused: Option<io::Error>,
 }
 
-impl Fill {
+impl<'a> Download<'a> {
+    pub(super) fn new(fill: &'a Fill, store: &'a Arc<Store>) -> Self {
+        let hasher = Some(Hasher::new(fill.digest.algorithm()));
+        Self { fill, store, size: None, is_answered: false, bytes: 0, hasher, sink: Sink::Fresh }
+    }
+}
+
+impl Download<'_> {
+    /// Bytes that have come in.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether upstream has said yes to the account that began, or another replica for it.
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
     /// Downloads with one waiter's account after the other, each going on where the one before stopped.
-    pub(super) async fn download(&self, store: &Arc<Store>) -> Result<Proven, (Holder, Reason)> {
-        let hasher = Some(Hasher::new(self.digest.algorithm()));
-        let mut download = Download {
-            fill: self,
-            store,
-            size: None,
-            is_answered: false,
-            bytes: 0,
-            hasher,
-            sink: Sink::Fresh,
-        };
+    pub(super) async fn from_upstream(mut self) -> Result<Proven, (Holder, Reason)> {
         let mut account = 0;
         loop {
-            let (holder, client) = self.waiters.lock()[account].clone();
-            let reason = match download.with(&client, &holder).await {
-                Ok(()) => return download.prove().map_err(|reason| (holder, reason)),
+            let (holder, client) = self.fill.waiters.lock()[account].clone();
+            let reason = match self.with(&client, &holder).await {
+                Ok(()) => return self.prove().map_err(|reason| (holder, reason)),
                 Err(reason) => reason,
             };
             account += 1;
             // An account to which upstream never said yes has shown nothing: the others ask for themselves. One that
             // is exhausted or was refused midway is followed by the next, which has shown its right by a HEAD.
-            let shown = download.is_answered && reason.class() != Class::Wrong;
-            if !shown || account >= self.waiters.lock().len() {
+            let shown = self.is_answered && reason.class() != Class::Wrong;
+            if !shown || account >= self.fill.waiters.lock().len() {
                 return Err((holder, reason));
             }
         }
     }
-}
 
-impl Download<'_> {
     /// Downloads what is missing with one account, trying again as long as bytes come.
     async fn with(&mut self, client: &Client, holder: &Holder) -> Result<(), Reason> {
         let mut waits = tries();
@@ -100,7 +132,7 @@ impl Download<'_> {
         loop {
             let before = self.bytes;
             let reason = match client.blob(&holder.repository, &self.fill.digest, before).await {
-                Ok(body) => match self.copy(body).await {
+                Ok(body) => match self.copy(Incoming::Upstream(body)).await {
                     Ok(()) => return Ok(()),
                     Err(reason) => reason,
                 },
@@ -129,8 +161,9 @@ impl Download<'_> {
         }
     }
 
-    async fn copy(&mut self, mut body: BlobBody) -> Result<(), Reason> {
-        self.begin(body.size)?;
+    /// Takes a body in to its end, from where the download stands.
+    pub(super) async fn copy(&mut self, mut body: Incoming) -> Result<(), Reason> {
+        self.begin(body.size())?;
         if matches!(self.sink, Sink::Disk(_)) && self.spool_body(&mut body).await? {
             return self.ended();
         }
@@ -176,7 +209,7 @@ impl Download<'_> {
 
     /// Copies a body to the disk: readers have each chunk at once, and while a batch is being written and hashed the
     /// next one comes in. `false` if the disk takes no more.
-    async fn spool_body(&mut self, body: &mut BlobBody) -> Result<bool, Reason> {
+    async fn spool_body(&mut self, body: &mut Incoming) -> Result<bool, Reason> {
         let mut pending: Vec<Bytes> = Vec::new();
         let mut pending_bytes = 0;
         let mut writing: Option<JoinHandle<Option<Batch>>> = None;
@@ -307,7 +340,7 @@ impl Download<'_> {
         }
     }
 
-    fn prove(self) -> Result<Proven, Reason> {
+    pub(super) fn prove(self) -> Result<Proven, Reason> {
         let digest = self.hasher.ok_or_else(lost)?.finish();
         if digest != self.fill.digest {
             return Err(Reason::Wrong(format!("the blob has digest {digest}, not {}", self.fill.digest)));

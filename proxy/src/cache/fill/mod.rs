@@ -7,24 +7,29 @@
 //! window of memory instead.
 
 mod download;
+mod lead;
 mod reader;
 mod window;
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use oci::Digest;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use lead::{Filled, Lead};
 pub use reader::Reader;
 use window::{Cursor, Window};
 
-use crate::metrics::Metrics;
+use super::claims::Claims;
+use crate::metrics::{Metrics, Source};
 use crate::store::{Holder, Store};
 use crate::upstream::{Client, Reason};
 
@@ -35,12 +40,16 @@ pub(super) type FillKey = (Digest, String);
 pub(super) struct Fills {
     running: Mutex<HashMap<FillKey, Arc<Fill>>>,
     store: Arc<Store>,
+    claims: Arc<Claims>,
     metrics: Metrics,
 }
 
 /// One download in progress.
 pub(super) struct Fill {
     digest: Digest,
+    origin: String,
+    /// Whether it comes from upstream; else from another replica.
+    leads: AtomicBool,
     progress: watch::Sender<Progress>,
     /// Who may have the blob once it is proven, each with the account that showed it; in the order of their coming.
     waiters: Mutex<Vec<(Holder, Arc<Client>)>>,
@@ -79,6 +88,23 @@ enum Phase {
     Failed(Holder, Reason),
 }
 
+/// A download in progress, for people.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Download {
+    pub digest: String,
+    /// Length of the blob, where it is known.
+    pub size: Option<u64>,
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// `upstream` or `replica`.
+    pub source: &'static str,
+    /// Repositories of groups that wait for it.
+    pub holders: usize,
+    /// For how long no byte has come.
+    pub idle_seconds: u64,
+}
+
 /// How a fill began.
 pub(super) enum Begun {
     /// Bytes come in; their number, where upstream stated it.
@@ -89,8 +115,8 @@ pub(super) enum Begun {
 }
 
 impl Fills {
-    pub(super) fn new(store: Arc<Store>, metrics: Metrics) -> Arc<Self> {
-        Arc::new(Self { running: Mutex::default(), store, metrics })
+    pub(super) fn new(store: Arc<Store>, claims: Arc<Claims>, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self { running: Mutex::default(), store, claims, metrics })
     }
 
     /// Waits until nothing is being downloaded or put away.
@@ -99,6 +125,12 @@ impl Fills {
             let Some(fill) = self.running.lock().values().next().cloned() else { return };
             fill.put_away.cancelled().await;
         }
+    }
+
+    /// What is being downloaded.
+    pub(super) fn downloads(&self) -> Vec<Download> {
+        let running = self.running.lock();
+        running.values().map(|fill| fill.shown()).collect()
     }
 
     /// For how long the download that stands still the longest has got no byte; zero where none is in progress.
@@ -113,6 +145,13 @@ impl Fills {
     /// Whether there is a fill in progress, and whether this holder is among those who wait for it.
     pub(super) fn running(&self, key: &FillKey, holder: &Holder) -> Option<bool> {
         self.running.lock().get(key).map(|fill| fill.waits(holder))
+    }
+
+    /// The download from upstream in progress here, which another replica may follow; whether this holder waits for it.
+    pub(super) fn led(&self, key: &FillKey, holder: &Holder) -> Option<(Arc<Fill>, bool)> {
+        let fill = self.running.lock().get(key).cloned().filter(|fill| fill.leads())?;
+        let waits = fill.waits(holder);
+        Some((fill, waits))
     }
 
     /// Joins the fill in progress, or begins it. `None`: there is one, and this holder has not `shown` its right.
@@ -134,6 +173,8 @@ impl Fills {
             watch::channel(Progress { phase: Phase::Asking, size: None, readable: 0, spooled: 0 });
         let fill = Arc::new(Fill {
             digest: key.0,
+            origin: key.1.clone(),
+            leads: AtomicBool::new(false),
             progress,
             waiters: Mutex::new(vec![(holder, client)]),
             file: OnceLock::new(),
@@ -181,14 +222,18 @@ async fn run(landing: Landing) {
         fill.tell(Phase::Kept);
         return;
     }
-    match fill.download(&store).await {
+    match fill.fill(&store, &landing.fills.claims).await {
         Err((holder, reason)) => {
             tracing::warn!(digest = %fill.digest, group = %holder.group, %reason, "the download failed; nothing is kept");
             // Out of the map first: whom the failure reaches may begin anew.
             drop(landing);
             fill.tell(Phase::Failed(holder, reason));
         }
-        Ok(proven) => {
+        Ok((Filled::Kept, _)) => {
+            drop(landing);
+            fill.tell(Phase::Kept);
+        }
+        Ok((Filled::Proven(proven), lead)) => {
             fill.progress.send_modify(|progress| {
                 progress.size = Some(proven.size);
                 progress.readable = proven.size;
@@ -196,11 +241,18 @@ async fn run(landing: Landing) {
             });
             // What passed through is kept nowhere: the next request downloads it again.
             let Some(spool) = proven.spool else { return };
-            if let Err(error) = store.keep(spool, fill.digest).await {
+            let kept = match &lead {
+                Lead::Ours(_) => store.keep(spool, fill.digest).await,
+                Lead::Theirs => store.keep_copy(spool, fill.digest).await,
+            };
+            if let Err(error) = kept {
                 tracing::warn!(%error, digest = %fill.digest, "the blob is passed on but could not be kept");
             }
             let mut linked = 0;
             fill.link(&store, &mut linked).await;
+            if let Lead::Ours(mine) = lead {
+                mine.succeeded();
+            }
             drop(landing);
             // Whoever came while the links were written.
             fill.link(&store, &mut linked).await;
@@ -228,6 +280,22 @@ impl Fill {
     pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
         let cursor = self.window.enter()?;
         Some(Place { fill: self.clone(), cursor, _waiting: Waiting::new(&self.metrics.fill_waiters) })
+    }
+
+    fn shown(&self) -> Download {
+        let progress = self.progress.borrow().clone();
+        Download {
+            digest: self.digest.to_string(),
+            size: progress.size,
+            bytes: progress.readable,
+            source: self.source().as_str(),
+            holders: self.waiters.lock().len(),
+            idle_seconds: self.moved.lock().elapsed().as_secs(),
+        }
+    }
+
+    fn source(&self) -> Source {
+        if self.leads() { Source::Upstream } else { Source::Replica }
     }
 
     /// Waits until it has ended, one way or the other.
@@ -273,6 +341,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// Who delivers it.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.fill.source()
+    }
+
     /// Reads from `start` up to `end`, or to the blob's end, as the bytes come in.
     #[must_use]
     pub fn reader(self, start: u64, end: Option<u64>) -> Reader {

@@ -1,0 +1,128 @@
+//! Who downloads: this replica, or another one, whose download is read as it comes in there.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Fill;
+use super::download::{Download, Incoming, Proven};
+use crate::cache::claims::{Claims, Mine, Theirs, Turn, Work};
+use crate::replica::{Gone, Opened};
+use crate::store::{Holder, Store};
+use crate::upstream::Reason;
+
+/// How often another replica is followed before one goes on without it.
+const FOLLOWED: usize = 4;
+
+/// How a fill came to its end.
+pub(super) enum Filled {
+    Proven(Proven),
+    /// Another replica ended a moment before this one began: it is in the store.
+    Kept,
+}
+
+/// Who puts the bytes into the shared store.
+pub(super) enum Lead {
+    /// This replica, which lets go of the claim when that is done.
+    Ours(Mine),
+    Theirs,
+}
+
+/// How following another replica ended.
+enum Followed {
+    Whole,
+    Kept,
+    /// It is gone, or its download failed: somebody goes on from here.
+    Lost,
+    Failed(Holder, Reason),
+}
+
+impl Fill {
+    pub(super) async fn fill(
+        &self,
+        store: &Arc<Store>,
+        claims: &Arc<Claims>,
+    ) -> Result<(Filled, Lead), (Holder, Reason)> {
+        let work = Work::Fill(self.digest, self.origin.clone());
+        let mut download = Download::new(self, store);
+        let mut turn = claims.turn(&work).await;
+        for _ in 0..FOLLOWED {
+            let other = match turn {
+                Turn::Mine(mine) => return self.lead(download, mine).await,
+                Turn::Theirs(other) => other,
+            };
+            match self.follow(&mut download, store, claims, &other).await {
+                Followed::Whole => {
+                    let (holder, _) = self.waiters.lock()[0].clone();
+                    let proven = download.prove().map_err(|reason| (holder, reason))?;
+                    return Ok((Filled::Proven(proven), Lead::Theirs));
+                }
+                Followed::Kept => return Ok((Filled::Kept, Lead::Theirs)),
+                Followed::Failed(holder, reason) => return Err((holder, reason)),
+                Followed::Lost => turn = claims.turn_after(&work, Some(other)).await,
+            }
+        }
+        self.lead(download, Mine::unclaimed()).await
+    }
+
+    /// Downloads from upstream, for this replica and for those that follow it.
+    async fn lead(&self, download: Download<'_>, mine: Mine) -> Result<(Filled, Lead), (Holder, Reason)> {
+        self.leads.store(true, Ordering::Release);
+        let proven = download.from_upstream().await?;
+        Ok((Filled::Proven(proven), Lead::Ours(mine)))
+    }
+
+    /// Reads another replica's download from where this one stands.
+    async fn follow(
+        &self,
+        download: &mut Download<'_>,
+        store: &Store,
+        claims: &Claims,
+        other: &Theirs,
+    ) -> Followed {
+        let (holder, client) = self.waiters.lock()[0].clone();
+        let opened = match (&claims.replica, other.claim()) {
+            (Some(replica), Some(claim)) => {
+                let from = download.bytes();
+                replica.open_fill(claim, &other.path, (&self.digest, &self.origin), &holder, from).await
+            }
+            _ => {
+                claims.ended(other).await;
+                Ok(Opened::None)
+            }
+        };
+        let body = match opened {
+            Ok(Opened::Body(body)) => body,
+            Ok(Opened::None) if download.bytes() == 0 && self.is_stored(store).await => {
+                return Followed::Kept;
+            }
+            Ok(Opened::None) | Err(Gone) => return Followed::Lost,
+        };
+        // What another group downloads is joined by who shows a right of its own (design §4.3).
+        if !body.shown
+            && !download.is_answered()
+            && let Err(error) = client.head_blob(&holder.repository, &self.digest).await
+        {
+            return Followed::Failed(holder, error.reason);
+        }
+        tracing::debug!(digest = %self.digest, replica = ?other.claim(), "following another replica");
+        match download.copy(Incoming::Replica(body)).await {
+            Ok(()) => Followed::Whole,
+            Err(reason @ Reason::Wrong(_)) => Followed::Failed(holder, reason),
+            Err(reason) => {
+                tracing::info!(digest = %self.digest, %reason, at = download.bytes(), "the other replica's download broke off");
+                Followed::Lost
+            }
+        }
+    }
+
+    async fn is_stored(&self, store: &Store) -> bool {
+        matches!(store.blob(&self.digest).await, Ok(Some(_)))
+    }
+}
+
+impl Fill {
+    /// Whether this replica downloads it from upstream: one that follows is not followed.
+    pub(in crate::cache) fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
+    }
+}

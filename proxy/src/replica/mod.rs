@@ -1,0 +1,69 @@
+//! The replicas of an instance among each other: how one shows another who it is, and how it is asked.
+//!
+//! They speak plain http over the pods' network. The key that they share never crosses it: each request carries a
+//! token that is good for that request alone.
+
+mod ask;
+mod pass;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use config::{Config, ObjectId, Secret};
+use parking_lot::RwLock;
+
+pub use ask::{FillBody, Gone, Opened, State};
+
+use crate::clock::Clock;
+
+/// A claim and its state, below this on a replica's port.
+pub const CLAIMS: &str = "/replica/v1/claims/";
+/// A download in progress, below this.
+pub const FILLS: &str = "/replica/v1/fills/";
+/// What a replica says of itself.
+pub const STATUS: &str = "/replica/v1/status";
+/// Length of the whole blob, where upstream stated it.
+pub const SIZE: &str = "dependency-proxy-size";
+/// Whether the holder that was named waits for that download already, and so has shown its right.
+pub const SHOWN: &str = "dependency-proxy-shown";
+/// How long a replica lets another wait before it says that it is still at it: silence for longer means that it is gone.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// This replica among the others.
+pub struct Replica {
+    address: SocketAddr,
+    instance: ObjectId,
+    /// Live: another Secret, another key.
+    key: RwLock<Option<Secret>>,
+    http: reqwest::Client,
+    clock: Clock,
+}
+
+impl Replica {
+    /// One that others reach at `address`.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn new(address: SocketAddr, config: &Config, clock: Clock) -> reqwest::Result<Self> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(HEARTBEAT)
+            .tcp_nodelay(true)
+            .build()?;
+        let key = RwLock::new(config.instance.keys.replica.clone());
+        Ok(Self { address, instance: config.instance.id.clone(), key, http, clock })
+    }
+
+    /// Takes the key of a changed configuration.
+    pub fn retain(&self, config: &Config) {
+        *self.key.write() = config.instance.keys.replica.clone();
+    }
+
+    /// `host:port` at which others reach it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+}

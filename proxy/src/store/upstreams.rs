@@ -1,0 +1,106 @@
+//! What replicas write down of upstreams for each other, and for their own next start.
+
+use bytes::Bytes;
+use config::ObjectId;
+use jiff::Timestamp;
+
+use super::{Error, Key, Store};
+
+/// The name of the record that says until when an upstream is frozen.
+const FROZEN: &str = "frozen";
+
+/// What is written down of upstreams.
+#[derive(Debug, Default)]
+pub struct UpstreamRecords(Vec<(String, Timestamp)>);
+
+impl UpstreamRecords {
+    /// When the record of an upstream was written, by the store's clock; `None` where there is none.
+    #[must_use]
+    pub fn written(&self, id: &ObjectId, name: &str) -> Option<Timestamp> {
+        let wanted = format!("{}.{}/{name}", id.namespace, id.name);
+        self.0.iter().find(|(name, _)| *name == wanted).map(|(_, written)| *written)
+    }
+
+    /// The upstreams of which it is said until when they are frozen.
+    #[must_use]
+    pub fn frozen(&self) -> Vec<ObjectId> {
+        let id = |name: &str| {
+            let (namespace, name) = name.strip_suffix(FROZEN)?.strip_suffix('/')?.split_once('.')?;
+            Some(ObjectId { namespace: namespace.to_owned(), name: name.to_owned() })
+        };
+        self.0.iter().filter_map(|(name, _)| id(name)).collect()
+    }
+}
+
+impl Store {
+    /// All that is written down of upstreams, without its content.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn upstream_records(&self) -> Result<UpstreamRecords, Error> {
+        let prefix = Key::Upstreams.path(&self.instance);
+        let below = self.objects.below(&prefix).await?;
+        let name = |path: &object_store::path::Path| {
+            let parts: Vec<_> = path.prefix_match(&prefix)?.map(|part| part.as_ref().to_owned()).collect();
+            Some(parts.join("/"))
+        };
+        let records = below.iter().filter_map(|(path, written)| Some((name(path)?, *written)));
+        Ok(UpstreamRecords(records.collect()))
+    }
+
+    /// One record.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn upstream_record(&self, id: &ObjectId, name: &str) -> Result<Option<Bytes>, Error> {
+        Ok(self.read(&Key::Upstream(id, name)).await?.map(|(bytes, _)| bytes))
+    }
+
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn put_upstream_record(&self, id: &ObjectId, name: &str, record: Bytes) -> Result<(), Error> {
+        self.write(&Key::Upstream(id, name), record).await
+    }
+
+    /// Until when an upstream is frozen; `None` where it is not, or what is written cannot be understood.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn frozen(&self, id: &ObjectId) -> Result<Option<Timestamp>, Error> {
+        let record = self.upstream_record(id, FROZEN).await?;
+        Ok(record.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok()))
+    }
+
+    /// Freezes an upstream until then, or ends that.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn freeze(&self, id: &ObjectId, until: Option<Timestamp>) -> Result<(), Error> {
+        let key = Key::Upstream(id, FROZEN);
+        match until {
+            Some(until) => self.write(&key, until.to_string().into()).await,
+            None => self.objects.delete(&key.path(&self.instance)).await,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_found_by_upstream_and_name() {
+        let id = |name: &str| ObjectId { namespace: "ns".into(), name: name.into() };
+        let written = Timestamp::from_second(1).unwrap();
+        let records = UpstreamRecords(vec![
+            ("ns.hub/0f".to_owned(), written),
+            ("ns.my.registry/frozen".to_owned(), written),
+        ]);
+        assert_eq!(records.written(&id("hub"), "0f"), Some(written));
+        assert_eq!(records.written(&id("hub"), "1f"), None);
+        assert_eq!(records.frozen(), [id("my.registry")]);
+    }
+}

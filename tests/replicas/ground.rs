@@ -1,0 +1,144 @@
+//! Three replicas of one instance as processes, on a real S3 server, before an upstream in this process.
+
+use std::path::PathBuf;
+
+use harness::documents::Documents;
+use harness::hostile::Upstream;
+use harness::proxy::ProxyProcess;
+use harness::pull::Client;
+use harness::s3::S3;
+use harness::tool;
+use harness::way::Way;
+use serde_json::{Value, json};
+use url::Url;
+
+/// Replicas that share a bucket and a key.
+pub(crate) struct Instance {
+    pub(crate) upstream: Upstream,
+    pub(crate) s3: S3,
+    pub(crate) replicas: Vec<Replica>,
+}
+
+/// One of them.
+pub(crate) struct Replica {
+    pub(crate) proxy: ProxyProcess,
+    /// Where the others reach it.
+    pub(crate) port: u16,
+}
+
+/// Documents of an instance of three.
+pub(crate) struct Plan {
+    pub(crate) upstream: Upstream,
+    s3: S3,
+    proxies: Vec<ProxyProcess>,
+    pub(crate) documents: Documents,
+}
+
+impl Plan {
+    /// Three replicas with the group `team-a` on the upstream, not started yet.
+    pub(crate) async fn new() -> Self {
+        let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
+        let _ = s3.bucket("blobs");
+        let proxies: Vec<_> = (0..3).map(|_| ProxyProcess::new()).collect();
+        let urls: Vec<_> = proxies.iter().map(ProxyProcess::url).collect();
+        let mut documents = Documents::new(&urls[0]);
+        documents.upstream("upstream", &upstream);
+        documents.group("team-a", "upstream");
+        documents.secret("s3", json!({"accessKeyID": S3::ACCESS_KEY, "secretAccessKey": S3::SECRET_KEY}));
+        documents.secret("keys", keys());
+        documents.get("Secret", "keys")["type"] = json!("dependencyproxy.dev/keys");
+        let spec = documents.spec("DependencyProxy", "main");
+        spec["additionalURLs"] = json!(urls[1..]);
+        spec["auth"]["keysSecretRef"] = json!({"name": "keys"});
+        spec["storage"] = json!({"s3": {
+            "bucket": "blobs", "region": S3::REGION, "endpoint": s3.endpoint(), "pathStyle": true,
+            "credentialsSecretRef": {"name": "s3"},
+        }});
+        Self { upstream, s3, proxies, documents }
+    }
+
+    /// The bucket is reached by a way on which things can go wrong.
+    pub(crate) async fn by_way(mut self) -> (Self, Way) {
+        let endpoint = self.s3.endpoint();
+        let way = Way::to(endpoint.trim_start_matches("http://")).await;
+        self.documents.spec("DependencyProxy", "main")["storage"]["s3"]["endpoint"] = json!(way.url());
+        (self, way)
+    }
+
+    pub(crate) async fn start(self) -> Instance {
+        let yaml = self.documents.yaml();
+        let mut replicas = Vec::new();
+        for proxy in self.proxies {
+            let port = tool::free_port();
+            let proxy = proxy.arg(format!("--replica-address=127.0.0.1:{port}"));
+            let proxy =
+                proxy.arg("--log=info,proxy=debug").arg("--linger-seconds=0").documents(&yaml).start().await;
+            replicas.push(Replica { proxy, port });
+        }
+        Instance { upstream: self.upstream, s3: self.s3, replicas }
+    }
+}
+
+/// The instance's keys, as the operator writes them.
+fn keys() -> Value {
+    let key = |byte: &str| byte.repeat(64);
+    json!({"instance": key("a"), "signing.1": key("b"), "current": "1", "replica": key("c")})
+}
+
+impl Instance {
+    pub(crate) async fn start() -> Self {
+        Plan::new().await.start().await
+    }
+
+    /// alice on one of the replicas, with connections of her own.
+    pub(crate) fn client(&self, replica: usize) -> Client {
+        let url = Url::parse(&self.replicas[replica].proxy.url()).unwrap();
+        Client::new(url).user("alice", "alice-password").group("team-a")
+    }
+
+    /// One client on each replica.
+    pub(crate) fn clients(&self) -> Vec<Client> {
+        (0..self.replicas.len()).map(|replica| self.client(replica)).collect()
+    }
+
+    /// The sum of a metric over all replicas.
+    pub(crate) async fn metric(&self, sample: &str) -> f64 {
+        let mut sum = 0.0;
+        for replica in &self.replicas {
+            sum += replica.proxy.metric(sample).await;
+        }
+        sum
+    }
+
+    /// Waits until every download has been put away.
+    pub(crate) async fn settled(&self) {
+        for replica in &self.replicas {
+            replica.proxy.metric_until("fills_in_flight", |fills| fills == 0.0).await;
+        }
+    }
+
+    /// The keys below a prefix of the instance's own.
+    pub(crate) fn s3_keys(&self, prefix: &str) -> Vec<String> {
+        let keys = tool::files(&self.s3.bucket("blobs").join("dp.main/v1").join(prefix));
+        keys.into_iter().map(|key| format!("{prefix}/{key}")).collect()
+    }
+
+    /// The file of a key.
+    pub(crate) fn s3_file(&self, key: &str) -> PathBuf {
+        self.s3.bucket("blobs").join("dp.main/v1").join(key)
+    }
+
+    /// All logs, for a test that fails.
+    pub(crate) fn logs(&self) -> String {
+        let logs = self.replicas.iter().enumerate();
+        logs.map(|(number, replica)| format!("--- replica {number}\n{}", replica.proxy.log())).collect()
+    }
+}
+
+impl Replica {
+    /// What it says of itself.
+    pub(crate) async fn status(&self) -> Value {
+        let client = Client::new(Url::parse(self.proxy.admin_url()).unwrap());
+        client.plain(http::Method::GET, "/status", &[], "").await.json()
+    }
+}
