@@ -8,6 +8,7 @@ pub mod clock;
 pub mod command;
 pub mod documents;
 pub mod http;
+pub mod listen;
 pub mod metrics;
 pub mod quota;
 pub mod replica;

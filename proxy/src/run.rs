@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::documents::{Settled, read, settle, standalone};
 use crate::http::tls::{Files, Tls};
 use crate::http::{Api, Live, handle, replica, serve, tls};
+use crate::listen::bind;
 use crate::metrics::Metrics;
 use crate::replica::Replica;
 use crate::store::Store;
@@ -79,8 +80,8 @@ pub enum StartError {
     DataDir(PathBuf, std::io::Error),
     #[error("the data folder {0} is in use by another proxy; give each its own --data-dir")]
     DataDirInUse(PathBuf),
-    #[error("cannot listen on {0}: {1}")]
-    Listen(SocketAddr, std::io::Error),
+    #[error("{0}")]
+    Listen(#[from] crate::listen::Unusable),
     #[error("--tls-certificate and --tls-key: {0}")]
     Tls(#[from] tls::Error),
     #[error("no document can be served:\n{}", .0.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n"))]
@@ -379,32 +380,6 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::DataDirInUse(data_dir.to_owned())),
         Err(error) => Err(in_data_dir(error.into())),
     }
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let unusable = |error| StartError::Listen(address, error);
-    let bound = TcpListener::bind(address).await;
-    let listener = match (bound, without_ipv6(address)) {
-        (Err(error), Some(other)) if is_unsupported(&error) => {
-            tracing::warn!(%address, instead = %other, "this host has no IPv6");
-            TcpListener::bind(other).await.map_err(unusable)?
-        }
-        (bound, _) => bound.map_err(unusable)?,
-    };
-    let bound = listener.local_addr().map_err(unusable)?;
-    Ok((listener, bound))
-}
-
-/// What `[::]` means on a host without IPv6.
-fn without_ipv6(address: SocketAddr) -> Option<SocketAddr> {
-    let any = address.is_ipv6() && address.ip().is_unspecified();
-    any.then(|| SocketAddr::from(([0, 0, 0, 0], address.port())))
-}
-
-/// Whether the address's family is not there.
-fn is_unsupported(error: &std::io::Error) -> bool {
-    let errno = rustix::io::Errno::from_io_error(error);
-    matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
 }
 
 /// Where blobs are kept, in a word for people.

@@ -20,6 +20,7 @@ mod ground;
 mod limited;
 mod memory;
 mod outage;
+mod replicas;
 mod warm;
 
 use std::time::Instant;
@@ -29,8 +30,21 @@ use figure::Figure;
 const MIB: usize = 1024 * 1024;
 
 /// What `make bench ARGS=name` may name, in the order of the table.
-const NAMES: [&str; 9] =
-    ["single-flight", "limited", "unlimited", "memory", "freshness", "warm", "cut", "stopped", "hanging"];
+const NAMES: [&str; 13] = [
+    "single-flight",
+    "limited",
+    "unlimited",
+    "memory",
+    "freshness",
+    "warm",
+    "cut",
+    "stopped",
+    "hanging",
+    "shared",
+    "killed",
+    "day",
+    "first-byte",
+];
 
 #[tokio::main]
 async fn main() {
@@ -62,6 +76,10 @@ async fn measure(name: &str) -> Vec<Figure> {
         "cut" => vec![outage::cut().await],
         "stopped" => vec![outage::stopped().await],
         "hanging" => vec![outage::hanging().await],
+        "shared" => vec![replicas::shared().await],
+        "killed" => vec![replicas::killed().await],
+        "day" => vec![replicas::a_day().await],
+        "first-byte" => replicas::first_byte().await,
         _ => Vec::new(),
     }
 }

@@ -24,8 +24,18 @@ pub mod proxy;
 pub mod pull;
 mod reaper;
 pub mod registry;
+pub mod replicas;
 pub mod repository;
 pub mod s3;
 pub mod server;
 pub mod tool;
 pub mod way;
+
+/// Prints a figure. Not `eprintln`: the output of a test that passes is hidden, and figures must be seen.
+#[macro_export]
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}

@@ -107,6 +107,11 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
+    /// SIGKILL, without waiting.
+    pub fn signal_kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
     /// SIGTERM, without waiting.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);

@@ -178,6 +178,11 @@ impl ProxyProcess {
         self.process.iter().for_each(Process::resume);
     }
 
+    /// SIGKILL, without waiting.
+    pub fn signal_kill(&self) {
+        self.process.iter().for_each(Process::signal_kill);
+    }
+
     /// SIGTERM, without waiting: it drains.
     pub fn sigterm(&self) {
         self.process.iter().for_each(Process::terminate);

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use harness::hostile::{Fault, noise};
 use harness::pull::Answer;
+use harness::replicas::Instance;
 use harness::tool;
 use http::Method;
 use oci::Digest;
 use tokio::task::JoinHandle;
 
 use crate::MIB;
-use crate::ground::Instance;
 
 const BYTES: usize = 12 * MIB;
 
@@ -80,7 +80,9 @@ async fn when_the_downloading_replica_is_killed_another_goes_on_from_there() {
     let leader = halfway.leader;
     halfway.it.replicas[leader].proxy.kill9();
     let gets = halfway.survivors().await;
-    println!("filling replica killed: {gets} GETs upstream (asked at most 2), 0 of 8 other pulls failed");
+    harness::say!(
+        "filling replica killed: {gets} GETs upstream (asked at most 2), 0 of 8 other pulls failed"
+    );
     assert_eq!(gets, 2, "{}", halfway.it.logs());
     let ranges: Vec<_> = halfway
         .it
@@ -106,7 +108,9 @@ async fn when_the_downloading_replica_stands_still_the_others_go_on_without_it()
         assert!(pull.await.unwrap().bytes() == &halfway.bytes);
     }
     let gets = halfway.it.upstream.count(Method::GET, "/blobs/");
-    println!("filling replica paused: {gets} GETs upstream (asked at most 2), 0 of 8 other pulls failed");
+    harness::say!(
+        "filling replica paused: {gets} GETs upstream (asked at most 2), 0 of 8 other pulls failed"
+    );
     assert_eq!(gets, 2, "{}", halfway.it.logs());
     halfway.it.replicas[leader].proxy.resume();
     for (_, pull) in halfway.pulls.drain(..) {
@@ -148,7 +152,7 @@ async fn replicas_that_do_not_reach_each_other_serve_all_the_same() {
         assert!(pull.await.unwrap().bytes() == &halfway.bytes, "{}", halfway.it.logs());
     }
     let gets = halfway.it.upstream.count(Method::GET, "/blobs/");
-    println!("replicas apart: {gets} GETs upstream (asked at most 3), 0 of 12 pulls failed");
+    harness::say!("replicas apart: {gets} GETs upstream (asked at most 3), 0 of 12 pulls failed");
     assert!(gets <= 3, "{}", halfway.it.logs());
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use harness::hostile::{Fault, Gate, noise};
+use harness::replicas::{Instance, Plan};
 use http::Method;
 use serde_json::json;
 
 use crate::MIB;
-use crate::ground::{Instance, Plan};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_all_replicas_read_one_download_of_a_cold_blob() {

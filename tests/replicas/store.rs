@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use harness::hostile::noise;
+use harness::replicas::{Instance, Plan};
 use harness::way::Trouble;
 use http::Method;
 
 use crate::MIB;
-use crate::ground::{Instance, Plan};
 
 /// Pulls old and new images on all replicas while this is wrong with the bucket.
 async fn pulls_go_on(what: &str, trouble: Trouble) -> Instance {
@@ -34,7 +34,7 @@ async fn pulls_go_on(what: &str, trouble: Trouble) -> Instance {
         pulls += 6;
     }
     let gets = it.upstream.count(Method::GET, "/blobs/");
-    println!(
+    harness::say!(
         "bucket {what}: 0 of {pulls} pulls failed, {gets} blob GETs upstream for 4 new layers on 3 replicas"
     );
     // A replica that cannot ask the bucket asks upstream, each for itself and once.

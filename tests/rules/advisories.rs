@@ -61,7 +61,13 @@ fn every_test_that_a_page_names_exists() {
 #[test]
 fn every_file_that_a_page_names_exists() {
     let rooms = ["", "proxy/src/", "proxy/config/src/", "crds/src/", "proxy/src/store/", "proxy/src/cache/"];
-    let more = ["proxy/src/auth/", "proxy/src/upstream/", "proxy/src/documents/", "proxy/src/http/"];
+    let more = [
+        "proxy/src/auth/",
+        "proxy/src/upstream/",
+        "proxy/src/documents/",
+        "proxy/src/http/",
+        "proxy/src/replica/",
+    ];
     let operator =
         ["operator/src/", "operator/src/world/", "operator/src/instance/", "operator/src/binding/"];
     let mut seen = 0;

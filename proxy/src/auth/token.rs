@@ -19,6 +19,8 @@ use super::{Caller, Identity, OwnKey, Refusal, random_hex};
 pub const SERVICE: &str = "dependency_proxy";
 /// How far the clocks of replicas may be apart.
 const LEEWAY: Duration = Duration::from_secs(60);
+/// How far ahead the clock of the replica that issued a token may be: a token is good before it was made.
+const AHEAD: Duration = Duration::from_secs(10 * 60);
 /// Memory for tokens that were verified.
 const VERIFIED_BYTES: u64 = 16 * 1024 * 1024;
 /// More scopes than any client asks for at once.
@@ -124,7 +126,7 @@ impl Signer {
             sub: caller.identity.name().to_owned(),
             aud: SERVICE.to_owned(),
             exp: iat.saturating_add_unsigned(ttl.as_secs()),
-            nbf: iat,
+            nbf: iat.saturating_sub_unsigned(AHEAD.as_secs()),
             iat,
             jti: random_hex::<16>(),
             access: repositories.iter().map(access).collect(),

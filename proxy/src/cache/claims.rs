@@ -62,7 +62,7 @@ pub(super) enum Turn {
 }
 
 /// This replica does it; it ends when this is dropped.
-pub(super) struct Mine(Option<Guard>);
+pub(super) struct Mine(Option<Box<Guard>>);
 
 struct Guard {
     claims: Arc<Claims>,
@@ -115,7 +115,7 @@ impl Claims {
             match self.store.claim(&work.key(), &guard.held.claim, instead_of.as_ref()).await {
                 Ok(true) => {
                     guard.is_written = true;
-                    return Turn::Mine(Mine(Some(guard)));
+                    return Turn::Mine(Mine(Some(Box::new(guard))));
                 }
                 Ok(false) => drop(guard),
                 Err(_) => break,

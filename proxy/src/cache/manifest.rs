@@ -152,7 +152,8 @@ impl Cache {
         };
         let mut failure = aborted();
         for _ in 0..TAKEOVERS {
-            let work = fetching(self.clone(), client.clone(), holder.clone(), reference.clone(), patience);
+            let work =
+                Box::pin(fetching(self.clone(), client.clone(), holder.clone(), reference.clone(), patience));
             match self.fetches.join(key.clone(), || work).await {
                 Some(Ok(fetched)) => return Ok(fetched),
                 // What upstream refused to another account it may give to this one.
@@ -233,7 +234,7 @@ async fn fetching(
         return fetching_here(&cache, &client, holder, &reference, patience).await;
     };
     let work = Work::Fill(digest, holder.origin.clone());
-    match cache.claims.once(&work, || cache.left(&holder, &digest)).await {
+    match Box::pin(cache.claims.once(&work, || cache.left(&holder, &digest))).await {
         Once::Found(fetched) => Ok(fetched),
         Once::Make(mine) => {
             let fetched = fetching_here(&cache, &client, holder, &reference, patience).await?;

@@ -108,7 +108,7 @@ impl Cache {
         }
         let work = Work::Check(holder.clone(), tag.clone());
         let checked = || self.checked(&holder, tag, validity);
-        match self.claims.once(&work, checked).await {
+        match Box::pin(self.claims.once(&work, checked)).await {
             Once::Found(copy) => Ok(copy.serve(Outcome::Hit, None)),
             Once::Make(mine) => {
                 if mine.is_claimed()

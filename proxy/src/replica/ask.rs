@@ -32,13 +32,6 @@ pub enum State {
     Ended,
 }
 
-/// What came of asking for a download.
-pub enum Opened {
-    Body(FillBody),
-    /// The replica has no such download, any more or yet.
-    None,
-}
-
 /// The bytes of another replica's download, as they come in there; nothing of them is proven here.
 pub struct FillBody {
     response: Response,
@@ -65,7 +58,8 @@ impl Replica {
         }
     }
 
-    /// Asks for another replica's download from an offset on, once it has begun there.
+    /// Asks for another replica's download from an offset on, once it has begun there; `None` where that replica has no
+    /// such download, any more or yet.
     ///
     /// # Errors
     /// [`Gone`] where the replica does not answer.
@@ -76,7 +70,7 @@ impl Replica {
         (digest, origin): (&Digest, &str),
         holder: &Holder,
         from: u64,
-    ) -> Result<Opened, Gone> {
+    ) -> Result<Option<FillBody>, Gone> {
         let query = form_urlencoded::Serializer::new(String::new())
             .append_pair("id", &claim.id)
             .append_pair("from", &from.to_string())
@@ -95,9 +89,9 @@ impl Replica {
                     let size = text(SIZE).and_then(|size| size.parse().ok());
                     let shown = text(SHOWN) == Some("true");
                     let (replica, claim, path) = (self.clone(), claim.clone(), path.to_owned());
-                    return Ok(Opened::Body(FillBody { response, size, shown, replica, claim, path }));
+                    return Ok(Some(FillBody { response, size, shown, replica, claim, path }));
                 }
-                _ => return Ok(Opened::None),
+                _ => return Ok(None),
             }
         }
     }

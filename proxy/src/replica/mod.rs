@@ -12,7 +12,7 @@ use std::time::Duration;
 use config::{Config, ObjectId, Secret};
 use parking_lot::RwLock;
 
-pub use ask::{FillBody, Gone, Opened, State};
+pub use ask::{FillBody, Gone, State};
 
 use crate::clock::Clock;
 

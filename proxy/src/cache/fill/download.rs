@@ -107,7 +107,7 @@ impl Download<'_> {
     }
 
     /// Downloads with one waiter's account after the other, each going on where the one before stopped.
-    pub(super) async fn from_upstream(mut self) -> Result<Proven, (Holder, Reason)> {
+    pub(super) async fn fetch(mut self) -> Result<Proven, (Holder, Reason)> {
         let mut account = 0;
         loop {
             let (holder, client) = self.fill.waiters.lock()[account].clone();

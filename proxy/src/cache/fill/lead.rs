@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::Fill;
 use super::download::{Download, Incoming, Proven};
 use crate::cache::claims::{Claims, Mine, Theirs, Turn, Work};
-use crate::replica::{Gone, Opened};
+use crate::replica::Gone;
 use crate::store::{Holder, Store};
 use crate::upstream::Reason;
 
@@ -67,7 +67,7 @@ impl Fill {
     /// Downloads from upstream, for this replica and for those that follow it.
     async fn lead(&self, download: Download<'_>, mine: Mine) -> Result<(Filled, Lead), (Holder, Reason)> {
         self.leads.store(true, Ordering::Release);
-        let proven = download.from_upstream().await?;
+        let proven = download.fetch().await?;
         Ok((Filled::Proven(proven), Lead::Ours(mine)))
     }
 
@@ -87,15 +87,15 @@ impl Fill {
             }
             _ => {
                 claims.ended(other).await;
-                Ok(Opened::None)
+                Ok(None)
             }
         };
         let body = match opened {
-            Ok(Opened::Body(body)) => body,
-            Ok(Opened::None) if download.bytes() == 0 && self.is_stored(store).await => {
+            Ok(Some(body)) => body,
+            Ok(None) if download.bytes() == 0 && self.is_stored(store).await => {
                 return Followed::Kept;
             }
-            Ok(Opened::None) | Err(Gone) => return Followed::Lost,
+            Ok(None) | Err(Gone) => return Followed::Lost,
         };
         // What another group downloads is joined by who shows a right of its own (design §4.3).
         if !body.shown

@@ -2,41 +2,43 @@
 
 use std::path::PathBuf;
 
-use harness::documents::Documents;
-use harness::hostile::Upstream;
-use harness::proxy::ProxyProcess;
-use harness::pull::Client;
-use harness::s3::S3;
-use harness::tool;
-use harness::way::Way;
+use crate::documents::Documents;
+use crate::hostile::Upstream;
+use crate::proxy::ProxyProcess;
+use crate::pull::Client;
+use crate::s3::S3;
+use crate::tool;
+use crate::way::Way;
 use serde_json::{Value, json};
 use url::Url;
 
 /// Replicas that share a bucket and a key.
-pub(crate) struct Instance {
-    pub(crate) upstream: Upstream,
-    pub(crate) s3: S3,
-    pub(crate) replicas: Vec<Replica>,
+pub struct Instance {
+    pub upstream: Upstream,
+    pub s3: S3,
+    pub replicas: Vec<Replica>,
 }
 
 /// One of them.
-pub(crate) struct Replica {
-    pub(crate) proxy: ProxyProcess,
+pub struct Replica {
+    pub proxy: ProxyProcess,
     /// Where the others reach it.
-    pub(crate) port: u16,
+    pub port: u16,
 }
 
 /// Documents of an instance of three.
-pub(crate) struct Plan {
-    pub(crate) upstream: Upstream,
+pub struct Plan {
+    pub upstream: Upstream,
     s3: S3,
     proxies: Vec<ProxyProcess>,
-    pub(crate) documents: Documents,
+    pub documents: Documents,
+    /// Of one replica each.
+    arguments: Vec<(usize, String)>,
 }
 
 impl Plan {
     /// Three replicas with the group `team-a` on the upstream, not started yet.
-    pub(crate) async fn new() -> Self {
+    pub async fn new() -> Self {
         let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
         let _ = s3.bucket("blobs");
         let proxies: Vec<_> = (0..3).map(|_| ProxyProcess::new()).collect();
@@ -44,28 +46,28 @@ impl Plan {
         let mut documents = Documents::new(&urls[0]);
         documents.upstream("upstream", &upstream);
         documents.group("team-a", "upstream");
-        documents.secret("s3", json!({"accessKeyID": S3::ACCESS_KEY, "secretAccessKey": S3::SECRET_KEY}));
-        documents.secret("keys", keys());
-        documents.get("Secret", "keys")["type"] = json!("dependencyproxy.dev/keys");
-        let spec = documents.spec("DependencyProxy", "main");
-        spec["additionalURLs"] = json!(urls[1..]);
-        spec["auth"]["keysSecretRef"] = json!({"name": "keys"});
-        spec["storage"] = json!({"s3": {
-            "bucket": "blobs", "region": S3::REGION, "endpoint": s3.endpoint(), "pathStyle": true,
-            "credentialsSecretRef": {"name": "s3"},
-        }});
-        Self { upstream, s3, proxies, documents }
+        documents.spec("DependencyProxy", "main")["additionalURLs"] = json!(urls[1..]);
+        share(&mut documents, &s3);
+        Self { upstream, s3, proxies, documents, arguments: Vec::new() }
     }
 
     /// The bucket is reached by a way on which things can go wrong.
-    pub(crate) async fn by_way(mut self) -> (Self, Way) {
+    pub async fn by_way(mut self) -> (Self, Way) {
         let endpoint = self.s3.endpoint();
         let way = Way::to(endpoint.trim_start_matches("http://")).await;
         self.documents.spec("DependencyProxy", "main")["storage"]["s3"]["endpoint"] = json!(way.url());
         (self, way)
     }
 
-    pub(crate) async fn start(self) -> Instance {
+    /// One more argument of `serve` for one replica.
+    #[must_use]
+    pub fn arg(mut self, replica: usize, argument: &str) -> Self {
+        self.arguments.push((replica, argument.to_owned()));
+        self
+    }
+
+    /// Starts them.
+    pub async fn start(self) -> Instance {
         let yaml = self.documents.yaml();
         let mut replicas = Vec::new();
         for proxy in self.proxies {
@@ -79,30 +81,43 @@ impl Plan {
     }
 }
 
-/// The instance's keys, as the operator writes them.
-fn keys() -> Value {
-    let key = |byte: &str| byte.repeat(64);
-    json!({"instance": key("a"), "signing.1": key("b"), "current": "1", "replica": key("c")})
+/// Makes the instance one that keeps its blobs in the bucket `blobs` of this server, with the keys that replicas share,
+/// as the operator writes them.
+pub fn share(documents: &mut Documents, s3: &S3) {
+    let key = |letter: &str| letter.repeat(64);
+    documents.secret("s3", json!({"accessKeyID": S3::ACCESS_KEY, "secretAccessKey": S3::SECRET_KEY}));
+    documents.secret(
+        "keys",
+        json!({"instance": key("a"), "signing.1": key("b"), "current": "1", "replica": key("c")}),
+    );
+    documents.get("Secret", "keys")["type"] = json!("dependencyproxy.dev/keys");
+    let spec = documents.spec("DependencyProxy", "main");
+    spec["auth"]["keysSecretRef"] = json!({"name": "keys"});
+    spec["storage"] = json!({"s3": {
+        "bucket": "blobs", "region": S3::REGION, "endpoint": s3.endpoint(), "pathStyle": true,
+        "credentialsSecretRef": {"name": "s3"},
+    }});
 }
 
 impl Instance {
-    pub(crate) async fn start() -> Self {
+    /// Three replicas with the group `team-a` on the upstream.
+    pub async fn start() -> Self {
         Plan::new().await.start().await
     }
 
     /// alice on one of the replicas, with connections of her own.
-    pub(crate) fn client(&self, replica: usize) -> Client {
+    pub fn client(&self, replica: usize) -> Client {
         let url = Url::parse(&self.replicas[replica].proxy.url()).unwrap();
         Client::new(url).user("alice", "alice-password").group("team-a")
     }
 
     /// One client on each replica.
-    pub(crate) fn clients(&self) -> Vec<Client> {
+    pub fn clients(&self) -> Vec<Client> {
         (0..self.replicas.len()).map(|replica| self.client(replica)).collect()
     }
 
     /// The sum of a metric over all replicas.
-    pub(crate) async fn metric(&self, sample: &str) -> f64 {
+    pub async fn metric(&self, sample: &str) -> f64 {
         let mut sum = 0.0;
         for replica in &self.replicas {
             sum += replica.proxy.metric(sample).await;
@@ -111,25 +126,25 @@ impl Instance {
     }
 
     /// Waits until every download has been put away.
-    pub(crate) async fn settled(&self) {
+    pub async fn settled(&self) {
         for replica in &self.replicas {
             replica.proxy.metric_until("fills_in_flight", |fills| fills == 0.0).await;
         }
     }
 
     /// The keys below a prefix of the instance's own.
-    pub(crate) fn s3_keys(&self, prefix: &str) -> Vec<String> {
+    pub fn s3_keys(&self, prefix: &str) -> Vec<String> {
         let keys = tool::files(&self.s3.bucket("blobs").join("dp.main/v1").join(prefix));
         keys.into_iter().map(|key| format!("{prefix}/{key}")).collect()
     }
 
     /// The file of a key.
-    pub(crate) fn s3_file(&self, key: &str) -> PathBuf {
+    pub fn s3_file(&self, key: &str) -> PathBuf {
         self.s3.bucket("blobs").join("dp.main/v1").join(key)
     }
 
     /// All logs, for a test that fails.
-    pub(crate) fn logs(&self) -> String {
+    pub fn logs(&self) -> String {
         let logs = self.replicas.iter().enumerate();
         logs.map(|(number, replica)| format!("--- replica {number}\n{}", replica.proxy.log())).collect()
     }
@@ -137,7 +152,7 @@ impl Instance {
 
 impl Replica {
     /// What it says of itself.
-    pub(crate) async fn status(&self) -> Value {
+    pub async fn status(&self) -> Value {
         let client = Client::new(Url::parse(self.proxy.admin_url()).unwrap());
         client.plain(http::Method::GET, "/status", &[], "").await.json()
     }

@@ -1,0 +1,94 @@
+//! What takes an hour, with a clock that is moved; and clocks that are apart.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use harness::hostile::{Fault, Upstream, noise};
+use harness::replicas::Plan;
+use harness::s3::S3;
+use harness::server::Proxy;
+use http::Method;
+
+use crate::MIB;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Three replicas in this process, each with a clock that stands still.
+async fn replicas(upstream: &Upstream, s3: &S3) -> Vec<Proxy> {
+    let _ = s3.bucket("blobs");
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        let builder = Proxy::builder().upstream("upstream", upstream).group("team-a");
+        replicas.push(builder.replica(s3).manual_clock().start().await);
+    }
+    replicas
+}
+
+/// Pulls the tag through all replicas every minute; how many pulls did not give it.
+async fn minutes(replicas: &[Proxy], minutes: u32) -> usize {
+    let mut failed = 0;
+    for _ in 0..minutes {
+        for replica in replicas {
+            let answer = replica.client().manifest("library/a", "1").await;
+            failed += usize::from(answer.status != 200);
+            replica.advance(MINUTE);
+        }
+    }
+    failed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_is_busy_for_ten_minutes_and_away_for_an_hour_fails_no_pull_of_a_cached_tag() {
+    let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
+    upstream.image("library/a", "1", &[noise(1, 1000)]);
+    let replicas = replicas(&upstream, &s3).await;
+    assert_eq!(minutes(&replicas, 1).await, 0);
+    upstream.forget();
+    upstream.on("/v2/").fault(Fault::Status(429));
+    let failed = minutes(&replicas, 10).await;
+    let asked = upstream.requests().len();
+    harness::say!("upstream 429 for ten minutes: {failed} of 30 pulls failed, {asked} requests upstream");
+    assert_eq!(failed, 0);
+    assert!(asked <= 30, "{asked}");
+    upstream.behave();
+    upstream.stop().await;
+    let failed = minutes(&replicas, 60).await;
+    harness::say!("upstream away for an hour: {failed} of 180 pulls failed");
+    assert_eq!(failed, 0);
+    upstream.restart().await;
+    // Its rest after failures is two minutes at most; the first check that it answers may come behind a stale copy.
+    minutes(&replicas, 3).await;
+    for replica in &replicas {
+        let mut tries = 0;
+        while replica.client().manifest("library/a", "1").await.header("x-cache") != "revalidated" {
+            tries += 1;
+            assert!(tries < 100, "the upstream is back and is not asked");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_clock_is_five_minutes_ahead_shares_all_the_same() {
+    let mut plan = Plan::new().await;
+    plan.documents.spec("DependencyProxyGroup", "team-a")["recheckAfterSeconds"] = serde_json::json!(3600);
+    let it = plan.arg(1, "--clock-offset=300s").start().await;
+    let layer = noise(1, 2 * MIB);
+    it.upstream.image("library/a", "1", std::slice::from_ref(&layer));
+    it.upstream.on("/v2/").method(Method::GET).fault(Fault::Delay(Duration::from_millis(200)));
+    join_all(it.clients().iter().map(|client| client.pull("library/a", "1"))).await;
+    assert_eq!(it.upstream.count(Method::GET, "/manifests/"), 1, "{}", it.logs());
+    assert_eq!(it.upstream.count(Method::GET, "/blobs/"), 2, "{}", it.logs());
+    // A token of one is good at the others: in a cluster a client is sent to any.
+    for issuer in 0..3 {
+        let client = it.client(issuer);
+        let realm = format!("{}/jwt/auth", it.replicas[issuer].proxy.url());
+        let token = client.token(&realm, &[&client.scope("library/a")]).await.json();
+        let token = format!("Bearer {}", token["token"].as_str().unwrap());
+        for replica in 0..3 {
+            let client = it.client(replica).anonymous();
+            let path = client.path("library/a/manifests/1");
+            let answer = client.plain(Method::GET, &path, &[("authorization", &token)], "").await;
+            assert_eq!(answer.status, 200, "a token of {issuer} at {replica}: {}", answer.text());
+        }
+    }
+}
