@@ -20,6 +20,7 @@ mod ground;
 mod limited;
 mod memory;
 mod outage;
+mod sweep;
 mod warm;
 
 use std::time::Instant;
@@ -29,8 +30,18 @@ use figure::Figure;
 const MIB: usize = 1024 * 1024;
 
 /// What `make bench ARGS=name` may name, in the order of the table.
-const NAMES: [&str; 9] =
-    ["single-flight", "limited", "unlimited", "memory", "freshness", "warm", "cut", "stopped", "hanging"];
+const NAMES: [&str; 10] = [
+    "single-flight",
+    "limited",
+    "unlimited",
+    "memory",
+    "freshness",
+    "warm",
+    "cut",
+    "stopped",
+    "hanging",
+    "sweep",
+];
 
 #[tokio::main]
 async fn main() {
@@ -62,6 +73,7 @@ async fn measure(name: &str) -> Vec<Figure> {
         "cut" => vec![outage::cut().await],
         "stopped" => vec![outage::stopped().await],
         "hanging" => vec![outage::hanging().await],
+        "sweep" => vec![sweep::sweep().await],
         _ => Vec::new(),
     }
 }

@@ -10,7 +10,9 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{
+    GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion,
+};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -45,6 +47,11 @@ impl Objects {
             uploads: Semaphore::new(UPLOADS),
             metrics,
         }
+    }
+
+    /// The store itself, for work that nobody waits for: unhurried, and tried while the store rests.
+    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
     }
 
     /// What the last operation said of the store as a whole.
@@ -84,6 +91,20 @@ impl Objects {
     pub(super) async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), Error> {
         let put = async { self.store.put(path, PutPayload::from_bytes(bytes)).await.map(drop) };
         self.attempt("put", put).await
+    }
+
+    /// Writes an object again as it is, unless somebody else writes it meanwhile; a folder has one writer only.
+    pub(super) async fn renew(&self, path: &Path, shared: bool) -> Result<(), Error> {
+        let renewed = async {
+            let Some(result) = absent_is_none(self.store.get(path).await)? else { return Ok(()) };
+            let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: None };
+            let mode = if shared { PutMode::Update(version) } else { PutMode::Overwrite };
+            match self.store.put_opts(path, result.bytes().await?.into(), mode.into()).await {
+                Ok(_) | Err(object_store::Error::Precondition { .. }) => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        self.attempt("put", renewed).await
     }
 
     /// Streams a part of an object; errors after the beginning come in the stream.
@@ -146,7 +167,7 @@ impl Objects {
     }
 }
 
-fn absent_is_none<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {
+pub(super) fn absent_is_none<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(object_store::Error::NotFound { .. }) => Ok(None),
