@@ -204,11 +204,12 @@ pub struct VirtualRegistryCleanup {
     pub cadence_days: i64,
 }
 
-/// How much the group may keep.
+/// How much may be kept.
 #[derive(Clone, Debug, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
-    /// Bound of the group's cached bytes, a Kubernetes quantity such as 500Gi.
+    /// Bound of the stored blobs in bytes, a Kubernetes quantity such as 500Gi. What was not pulled for the longest time
+    /// is forgotten first.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = ("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))", "must be a quantity above zero, such as 500Gi"))]
     pub storage_bytes: String,

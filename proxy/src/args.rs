@@ -24,6 +24,8 @@ pub enum Command {
     Serve(Serve),
     /// Print the problems of documents; exit 1 if there is an error among them.
     Check(Documents),
+    /// Forget what the documents' cleanup policies and quotas say, and free what nobody has a right to.
+    Cleanup(Cleanup),
     /// Tell what a pull of an image would do, and why it would be refused.
     Explain(Explain),
     /// Print each upstream's pull limit and what remains, without spending a pull.
@@ -126,6 +128,38 @@ pub struct Admin {
         value_name = "URL"
     )]
     pub url: Url,
+}
+
+#[derive(Debug, Args)]
+pub struct Cleanup {
+    #[command(flatten)]
+    pub documents: Documents,
+    /// The folder of the proxy, where the documents name no bucket.
+    #[arg(long, env = "DEPENDENCY_PROXY_DATA_DIR", default_value = "./data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Print what would be forgotten and freed, and do nothing.
+    #[arg(long, env = "DEPENDENCY_PROXY_DRY_RUN")]
+    pub dry_run: bool,
+    /// Read all stored blobs besides, and drop those that are damaged: they are fetched again.
+    #[arg(long, env = "DEPENDENCY_PROXY_VERIFY")]
+    pub verify: bool,
+    /// How fast they are read.
+    #[arg(
+        long,
+        env = "DEPENDENCY_PROXY_VERIFY_BYTES_PER_SECOND",
+        default_value_t = 50_000_000,
+        value_name = "N"
+    )]
+    pub verify_bytes_per_second: u64,
+    /// Write what was done to this file, as JSON of at most 4096 bytes.
+    #[arg(long, env = "DEPENDENCY_PROXY_TERMINATION_LOG", value_name = "FILE")]
+    pub termination_log: Option<PathBuf>,
+    /// What is logged.
+    #[arg(long, env = "DEPENDENCY_PROXY_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// How log lines look.
+    #[arg(long, env = "DEPENDENCY_PROXY_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: Format,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod args;
 pub mod auth;
 pub mod cache;
+pub mod cleanup;
 pub mod clock;
 pub mod command;
 pub mod documents;

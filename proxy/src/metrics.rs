@@ -191,6 +191,8 @@ pub struct Metrics {
     pub cached_bytes: Gauge<u64, AtomicU64>,
     pub local_bytes: Gauge<u64, AtomicU64>,
     pub evictions: Counter,
+    pub cleanup_last_run: Gauge,
+    pub cleanup_freed_bytes: Gauge<u64, AtomicU64>,
     pub config_reload_success: Gauge,
     pub config_problems: Gauge,
     pub config_info: Family<HashLabels, Gauge>,
@@ -224,6 +226,8 @@ impl Metrics {
             cached_bytes: Gauge::default(),
             local_bytes: Gauge::default(),
             evictions: Counter::default(),
+            cleanup_last_run: Gauge::default(),
+            cleanup_freed_bytes: Gauge::default(),
             config_reload_success: Gauge::default(),
             config_problems: Gauge::default(),
             config_info: Family::default(),
@@ -297,6 +301,13 @@ impl Metrics {
             self.local_bytes.clone(),
         );
         r.register("evictions", "Blobs removed from the local folder to make room", self.evictions.clone());
+        r.register(
+            "cleanup_last_run_timestamp_seconds",
+            "When the last cleanup of the store ended, in seconds of Unix time; 0: there was none",
+            self.cleanup_last_run.clone(),
+        );
+        let freed = self.cleanup_freed_bytes.clone();
+        r.register("cleanup_freed_bytes", "What the last cleanup of the store deleted", freed);
         let success = self.config_reload_success.clone();
         r.register(
             "config_reload_success",

@@ -199,6 +199,7 @@ impl Running {
         });
 
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+        let shown = metrics.clone();
         let api = Api {
             live: live.clone(),
             cache: cache.clone(),
@@ -229,6 +230,7 @@ impl Running {
         let mut background = vec![reloading, second];
         if settings.probes {
             background.push(tokio::spawn(probe(cache.clone(), live.clone())));
+            background.push(tokio::spawn(crate::cleanup::show(cache.store.clone(), shown)));
         }
         background.extend(tls.clone().zip(pair).map(|(tls, pair)| tokio::spawn(tls.watch(pair))));
         Ok(Self {

@@ -123,6 +123,18 @@ fn instance() -> Vec<Case> {
             json!({"additionalURLs": ["https://x", "https://x/a"]}),
         ),
         case(
+            "spec.cleanup.schedule",
+            "must be five fields of a CronJob's schedule, such as 0 3 * * *",
+            json!({"cleanup": {"schedule": "*/30 0-5,22 * JAN MON-FRI"}}),
+            json!({"cleanup": {"schedule": "once a day at three"}}),
+        ),
+        case(
+            "spec.quota.storageBytes",
+            "must be a quantity above zero, such as 500Gi",
+            json!({"quota": {"storageBytes": "10Ti"}}),
+            json!({"quota": {"storageBytes": "0"}}),
+        ),
+        case(
             "spec.aliases[]",
             one_target,
             json!({"aliases": [{"prefix": "a", "groupRef": {"name": "a"}}, {"prefix": "b", "virtualRegistryRef": {"name": "a"}}]}),

@@ -21,6 +21,7 @@ mod limited;
 mod memory;
 mod outage;
 mod replicas;
+mod sweep;
 mod warm;
 
 use std::time::Instant;
@@ -30,7 +31,7 @@ use figure::Figure;
 const MIB: usize = 1024 * 1024;
 
 /// What `make bench ARGS=name` may name, in the order of the table.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "single-flight",
     "limited",
     "unlimited",
@@ -44,6 +45,7 @@ const NAMES: [&str; 13] = [
     "killed",
     "day",
     "first-byte",
+    "sweep",
 ];
 
 #[tokio::main]
@@ -80,6 +82,7 @@ async fn measure(name: &str) -> Vec<Figure> {
         "killed" => vec![replicas::killed().await],
         "day" => vec![replicas::a_day().await],
         "first-byte" => replicas::first_byte().await,
+        "sweep" => vec![sweep::sweep().await],
         _ => Vec::new(),
     }
 }

@@ -25,12 +25,13 @@ pub(crate) async fn memory() -> Figure {
     let target = ours.target(&ours.group(), &format!("blobs/{}", blob.digest)).await;
     let pid = ours.process.pid().expect("it runs");
 
-    let idle = anonymous(pid);
+    let running = |pid| anonymous(pid).expect("it runs");
+    let idle = running(pid);
     let clients = tokio::spawn(join_all((0..CLIENTS).map(|_| slow_client(target.clone()))));
     let mut most = 0;
     for _ in 0..SECONDS {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        most = most.max(anonymous(pid));
+        most = most.max(running(pid));
     }
     assert!(!clients.is_finished(), "a blob of 1 GiB at 1 MB/s takes 18 minutes");
     clients.abort();
@@ -47,9 +48,9 @@ async fn slow_client(target: Target) {
     Connection::open_small(target.address).await.get_at(&target, Some(RATE)).await;
 }
 
-/// `RssAnon` of a process, in bytes.
-fn anonymous(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux counts it");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+/// `RssAnon` of a process, in bytes; `None` where it has ended.
+pub(crate) fn anonymous(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024)
 }

@@ -2,7 +2,7 @@
 
 use crate::ground::{printed, run};
 
-const COMMANDS: [&str; 4] = ["serve", "check", "explain", "quota"];
+const COMMANDS: [&str; 5] = ["serve", "check", "cleanup", "explain", "quota"];
 
 #[test]
 fn help_lists_every_command() {

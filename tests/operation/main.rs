@@ -9,6 +9,7 @@
 
 mod access_log;
 mod check;
+mod cleanup;
 mod connections;
 mod egress;
 mod explain;

@@ -223,16 +223,6 @@ async fn what_is_not_there_is_named_by_its_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_purge_is_told_that_there_is_none_yet() {
-    let (_upstream, _, proxy) = proxy().await;
-    for group in ["team-a", "absent", "team-a%2Fchild"] {
-        let path = format!("/api/v4/groups/{group}/dependency_proxy/cache");
-        let answer = proxy.client().plain(Method::DELETE, &path, &[], "").await;
-        answer.refused(404, "UNSUPPORTED", "A group's cache cannot be purged yet.");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn ranges_that_can_be_met_are() {
     let (_upstream, image, proxy) = proxy().await;
     let client = proxy.client();

@@ -14,6 +14,7 @@ mod hostile_upstream;
 mod limits;
 mod lists;
 mod names;
+mod purge;
 mod resume;
 mod rights;
 mod second_port;

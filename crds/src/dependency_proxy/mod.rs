@@ -5,18 +5,20 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 mod auth;
+mod cleanup;
 mod expose;
 mod pods;
 mod storage;
 
 pub use auth::{Auth, SigningKeys};
+pub use cleanup::CleanupJob;
 pub use expose::{Expose, Gateway, Ingress, IssuerReference, ParentReference, Service, ServiceType, Tls};
 pub use pods::{
     Autoscaling, Egress, Image, Metrics, NetworkPolicy, PodDisruptionBudget, PodTemplate, PullPolicy, Wanted,
 };
 pub use storage::{Azure, Ephemeral, Gcs, PersistentVolumeClaim, S3, Storage};
 
-use crate::{AllowedNamespaces, NamespacedReference};
+use crate::{AllowedNamespaces, NamespacedReference, Quota};
 
 /// One installation of the dependency proxy: its pods, its store, and who may attach groups to it.
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema)]
@@ -102,6 +104,12 @@ pub struct DependencyProxySpec {
     /// The bounded local folder of each pod.
     #[serde(default)]
     pub local_cache: LocalCache,
+    /// How much all groups together may keep in the storage. Default: no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    /// When it is looked for what may be forgotten.
+    #[serde(default)]
+    pub cleanup: CleanupJob,
     /// How clients sign in.
     #[serde(default)]
     pub auth: Auth,

@@ -79,6 +79,9 @@ pub struct Instance {
     pub allowed_cidrs: Vec<IpNet>,
     /// How long running transfers may take after SIGTERM.
     pub drain: Duration,
+    /// Bound of the stored blobs of all groups, in bytes; what was not used for the longest time goes first. `None`: no
+    /// bound.
+    pub storage_limit: Option<u64>,
 }
 
 /// Where blobs are kept. A boot field: a change needs a restart.
@@ -149,6 +152,27 @@ pub struct Group {
     pub recheck_after: Duration,
     pub upstream: Arc<Upstream>,
     pub members: Vec<Member>,
+    pub cleanup: Cleanup,
+    /// Bound of the group's stored blobs in bytes, each counted once; `None`: no bound.
+    pub storage_limit: Option<u64>,
+}
+
+/// What of a group is forgotten when nobody pulls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cleanup {
+    /// How long images under the group's prefix are kept after their last pull; `None`: for ever.
+    pub dependency_proxy: Option<Duration>,
+    /// The same of its virtual registries' images.
+    pub virtual_registries: Option<RegistryCleanup>,
+}
+
+/// The cleanup policy of a group's virtual registries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegistryCleanup {
+    /// How long images are kept after their last pull.
+    pub keep: Duration,
+    /// Time between two runs.
+    pub cadence: Duration,
 }
 
 /// A role in a group. The order is the order of rights.

@@ -38,6 +38,31 @@ pub fn authorize(config: &Config, caller: &Caller, lead: &Lead, now: Timestamp) 
     }
 }
 
+/// Decides whether a caller has a role, such as purging takes.
+///
+/// # Errors
+/// As for [`authorize`]; who may pull there is told what is missing. Deploy tokens and bindings have no role.
+pub fn authorize_role(
+    config: &Config,
+    caller: &Caller,
+    lead: &Lead,
+    needed: Role,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    authorize(config, caller, lead, now)?;
+    let Lead::Route { route, .. } = lead else { return Ok(()) };
+    let path = route.group().path.as_str();
+    let role = match &caller.identity {
+        Identity::User(name) => role_of(config, path, name),
+        Identity::Machine(_) => None,
+    };
+    if role >= Some(needed) {
+        return Ok(());
+    }
+    let caller = caller.identity.name().to_owned();
+    Err(Refusal::RoleTooLow { group: path.to_owned(), caller, needed })
+}
+
 /// Whether the credential behind a token or a remembered password still exists as it was.
 pub(super) fn still_good(config: &Config, caller: &Caller, now: Timestamp) -> Result<(), Refusal> {
     let good = match &caller.identity {

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use config::{Config, PullCredential};
+use config::{Config, PullCredential, Role};
 use oci::Name;
 
-pub use authz::{authorize, caller_named, role_of};
+pub use authz::{authorize, authorize_role, caller_named, role_of};
 pub use credentials::Credentials;
 pub use key::OwnKey;
 pub use token::{Issued, SERVICE, Signer, pull_scopes};
@@ -91,6 +91,8 @@ pub enum Refusal {
     OtherScope,
     #[error("no such group, or no role in it")]
     NoRole { group: String, caller: String },
+    #[error("the role is too low")]
+    RoleTooLow { group: String, caller: String, needed: Role },
     #[error("too many sign-ins at once")]
     Busy,
     #[error("the deploy token may not pull")]

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer goes to standard output")]
 
 mod check;
+mod cleanup;
 mod explain;
 mod freeze;
 mod probe;
@@ -18,6 +19,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Serve(serve) => serve::run(serve).await,
         Command::Check(documents) => check::run(documents),
+        Command::Cleanup(cleanup) => cleanup::run(cleanup).await,
         Command::Explain(explain) => explain::run(explain).await,
         Command::Quota(documents) => quota::run(documents).await,
         Command::Probe(probe) => probe::run(probe).await,

@@ -1,4 +1,4 @@
-//! What is asked of a group beside its images: the quota of its upstreams. Nothing else of GitLab's API is here yet.
+//! GitLab's API, as far as there is one here: the quota of a group's upstreams, and purging.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use super::access::Note;
 use super::error::Problem;
 use super::request::Head;
 use super::router::login_host;
-use super::{Api, Live, response};
+use super::{Api, Live, purge, response};
 use crate::auth::authorize;
 use crate::resolve::Lead;
 
-/// `GET /api/v4/groups/<path>/dependency_proxy/quota`, the path as it is or URL-encoded as GitLab's API takes it.
+/// `/api/v4/groups/<path>/dependency_proxy/…`, the path as it is or URL-encoded as GitLab's API takes it.
 pub(super) async fn group(
     api: &Arc<Api>,
     live: &Live,
@@ -23,33 +23,60 @@ pub(super) async fn group(
     path: &str,
     note: &mut Note,
 ) -> Result<Response, Problem> {
-    if path.ends_with("/dependency_proxy/cache") {
-        return Err(Problem::unsupported(
-            "A group's cache cannot be purged yet. What is not pulled gives way when its room is needed.",
-        ));
-    }
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     let nowhere = || {
         Problem::name_unknown(
             "Nothing is here. The quota is at /api/v4/groups/<path>/dependency_proxy/quota.",
         )
     };
-    let group = path.strip_suffix("/dependency_proxy/quota").filter(|_| reads).ok_or_else(nowhere)?;
+    let (group, what) = path.rsplit_once("/dependency_proxy/").ok_or_else(nowhere)?;
     let group = percent_decode_str(group).decode_utf8().map_err(|_| nowhere())?;
+    match what {
+        "quota" if reads => quota(api, live, head, &group, note).await,
+        "cache" => purge::group(api, live, head, &group, note).await,
+        _ => Err(nowhere()),
+    }
+}
+
+/// `/api/v4/virtual_registries/container/<path>`.
+pub(super) async fn registries(
+    api: &Arc<Api>,
+    live: &Live,
+    head: &Head,
+    path: &str,
+    note: &mut Note,
+) -> Result<Response, Problem> {
+    let decoded = percent_decode_str(path).decode_utf8().unwrap_or_default();
+    match decoded.split('/').collect::<Vec<_>>().as_slice() {
+        ["registries", id, "cache"] => purge::registry(api, live, head, id, note).await,
+        ["upstreams", id, "cache"] => purge::upstream(api, live, head, id, note).await,
+        _ => Err(Problem::name_unknown(
+            "Nothing is here. There are registries/<id>/cache and upstreams/<namespace>.<name>/cache.",
+        )),
+    }
+}
+
+async fn quota(
+    api: &Arc<Api>,
+    live: &Live,
+    head: &Head,
+    group: &str,
+    note: &mut Note,
+) -> Result<Response, Problem> {
     let host = login_host(api, live, head);
     let now = api.clock.now();
     let refused = |refusal| Problem::refused(refusal, None, &host);
     let presented = live.present(head, now).await.map_err(refused)?;
     note.caller = Some(presented.caller().identity.name().to_owned());
-    let written = group.to_string();
-    let lead = match (live.config.groups.get(group.as_ref()), oci::Name::parse("any")) {
+    let written = group.to_owned();
+    let lead = match (live.config.groups.get(group), oci::Name::parse("any")) {
         (Some(group), Ok(image)) => {
             Lead::Route { route: config::Route::Group(group.clone()), image, written }
         }
         _ => Lead::Unknown(written),
     };
     authorize(&live.config, presented.caller(), &lead, now).map_err(refused)?;
-    let Lead::Route { route, .. } = lead else { return Err(nowhere()) };
+    let Lead::Route { route, .. } = lead else { return Err(Problem::internal()) };
     let quotas = crate::quota::of_group(&live.config, route.group(), &api.cache.upstreams).await;
     Ok(response::json(&json!({"group": route.group().path, "upstreams": quotas})))
 }

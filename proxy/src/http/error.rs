@@ -163,6 +163,9 @@ impl Problem {
                     "Too many sign-ins are being checked. Try again in 5 s.".to_owned(),
                 )
             },
+            Refusal::RoleTooLow { group, caller, needed } => denied(format!(
+                "Purging takes the role {needed:?} in group \"{group}\", and {caller} has a lower one. Ask its owner."
+            )),
             Refusal::NoPullScope { token } => denied(format!("Deploy token \"{token}\" has no scope read_registry.")),
         }
     }

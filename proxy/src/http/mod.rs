@@ -4,6 +4,7 @@ mod access;
 mod api;
 mod error;
 mod pull;
+mod purge;
 mod range;
 pub mod replica;
 mod request;

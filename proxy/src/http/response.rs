@@ -25,6 +25,13 @@ pub(super) fn empty_object() -> Response {
     json(&json!({}))
 }
 
+/// As GitLab answers what it does later.
+pub(super) fn accepted() -> Response {
+    let mut response = json(&json!(202));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
 pub(super) fn json(value: &Value) -> Response {
     with_type(HttpBody::from(value.to_string()), "application/json")
 }

@@ -60,6 +60,9 @@ async fn route(
             if let Some(path) = path.strip_prefix("/api/v4/groups/") {
                 return api::group(api, live, head, path, note).await;
             }
+            if let Some(path) = path.strip_prefix("/api/v4/virtual_registries/container/") {
+                return api::registries(api, live, head, path, note).await;
+            }
             if path == "/v2" {
                 return Err(Problem::read_only());
             }

@@ -51,6 +51,6 @@ fn word(error: &Error) -> &'static str {
         Error::Objects(super::DENIED | super::UNAUTHENTICATED) => "AccessDenied",
         Error::Objects(_) => "Unreachable",
         Error::Slow(_) => "Timeout",
-        Error::Resting | Error::Folder(_) => "Failed",
+        Error::Resting | Error::Folder(_) | Error::Unordered => "Failed",
     }
 }

@@ -33,6 +33,11 @@ where
         self.records.insert(key, (value, self.clock.now()));
     }
 
+    /// Forgets all: the store knows better.
+    pub(super) fn clear(&self) {
+        self.records.invalidate_all();
+    }
+
     /// A record that is believed without asking the store.
     pub(super) fn get(&self, key: &K) -> Option<V> {
         let (value, at) = self.records.get(key)?;

@@ -8,11 +8,14 @@ mod claim;
 mod folder;
 mod key;
 mod known;
+mod listing;
 mod memory;
 mod objects;
+mod purge;
 mod read;
 mod record;
 mod replicas;
+mod sweep;
 mod upstreams;
 
 use std::path::{Path, PathBuf};
@@ -22,17 +25,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use config::{Instance, ObjectId, Storage};
 use futures_util::stream::BoxStream;
-use object_store::ObjectStore;
+use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
+use object_store::{ObjectMeta, ObjectStore};
 use oci::{Digest, Tag};
 
 pub use claim::{Claim, Claimed};
 use folder::Folder;
 pub use folder::{Full, Spool};
-pub use key::{Holder, Key};
+pub use key::{GroupOrigin, Holder, Key, Stretch};
 pub use known::Known;
+pub use listing::{Entries, Entry, Link, StoredBlob};
 use memory::Memory;
 use objects::{MAX_SMALL, Objects};
+pub use purge::{Purge, Purged, What};
 pub use read::{FileReader, read_file};
 pub use record::TagRecord;
 pub use upstreams::UpstreamRecords;
@@ -48,6 +54,8 @@ const UNAUTHENTICATED: &str = "the credentials were refused";
 
 /// The right to a blob is written again at most this often, to say that it is in use.
 const LINK_PRECISION: Duration = Duration::from_secs(3600);
+/// A tag's record that is used without being changed is written again at most this often, for the same purpose.
+const TAG_PRECISION: Duration = Duration::from_secs(24 * 3600);
 /// An idle store is asked this often whether it works.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 /// A check that found nothing new is written to the store at most this often.
@@ -65,6 +73,9 @@ pub enum Error {
     Resting,
     #[error("the local folder failed: {0}")]
     Folder(Arc<std::io::Error>),
+    /// A cleanup merges listings.
+    #[error("the object store does not list keys in order, which a cleanup relies on")]
+    Unordered,
 }
 
 impl From<std::io::Error> for Error {
@@ -85,6 +96,11 @@ impl From<object_store::Error> for Error {
             _ => "no usable answer",
         })
     }
+}
+
+/// When an object was last written, by the store's clock.
+fn time(meta: &ObjectMeta) -> Timestamp {
+    Timestamp::from_millisecond(meta.last_modified.timestamp_millis()).unwrap_or_default()
 }
 
 /// A blob that is there.
@@ -153,7 +169,10 @@ impl Store {
         clock: Clock,
     ) -> Result<Self, Error> {
         let (store, shared): (Arc<dyn ObjectStore>, bool) = match &instance.storage {
-            Storage::Folder => (Arc::new(LocalFileSystem::new_with_prefix(data_dir)?), false),
+            // With a record goes the folder that it was the last one in.
+            Storage::Folder => {
+                (Arc::new(LocalFileSystem::new_with_prefix(data_dir)?.with_automatic_cleanup(true)), false)
+            }
             Storage::S3(s3) => (bucket::connect(s3)?, true),
         };
         Ok(Self {
@@ -206,10 +225,11 @@ impl Store {
         }
         let read = self.read(&Key::Link(digest, holder)).await;
         // Its LastModified is the last read; once an hour is exact enough for a cleanup that counts days.
-        if let Ok(Some((bytes, read_at))) = &read
+        if let Ok(Some((_, read_at))) = &read
             && crate::clock::since(self.clock.now(), *read_at) > LINK_PRECISION
         {
-            self.write(&Key::Link(digest, holder), bytes.clone()).await.ok();
+            // Not one that was forgotten since it was read.
+            self.objects.renew(&Key::Link(digest, holder).path(&self.instance), self.shared).await.ok();
         }
         let media_type = read.map(|found| found.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into()));
         self.links.settle(key, media_type)
@@ -259,6 +279,12 @@ impl Store {
     pub async fn tag_anew(&self, holder: &Holder, tag: &Tag) -> Result<Option<Arc<TagRecord>>, Error> {
         let key = (holder.clone(), tag.clone());
         let read = self.read(&Key::Tag(holder, tag)).await;
+        // One that is good without a check is written by nobody else, and a cleanup goes by its LastModified.
+        if let Ok(Some((_, written))) = &read
+            && crate::clock::since(self.clock.now(), *written) > TAG_PRECISION
+        {
+            self.objects.renew(&Key::Tag(holder, tag).path(&self.instance), self.shared).await.ok();
+        }
         let record = |bytes: &Bytes| {
             let record = serde_json::from_slice::<TagRecord>(bytes).ok()?;
             Some(Arc::new(TagRecord { written_at: record.checked_at, ..record }))

@@ -49,6 +49,11 @@ impl Objects {
         }
     }
 
+    /// The store itself, for work that nobody waits for: unhurried, and tried while the store rests.
+    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
     /// What the last operation said of the store as a whole.
     pub(super) fn seen(&self) -> Option<Seen> {
         self.seen.lock().clone()
@@ -137,6 +142,24 @@ impl Objects {
         self.attempt("delete", delete).await
     }
 
+    /// Writes an object again as it is, unless somebody else writes it meanwhile; a folder has one writer only.
+    pub(super) async fn renew(&self, path: &Path, shared: bool) -> Result<(), Error> {
+        let renewed = async {
+            let Some(result) = absent_is_none(self.store.get(path).await)? else { return Ok(()) };
+            let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: None };
+            let mode = if shared { PutMode::Update(version) } else { PutMode::Overwrite };
+            match self.store.put_opts(path, result.bytes().await?.into(), mode.into()).await {
+                // Written or deleted by somebody else meanwhile.
+                Ok(_)
+                | Err(object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. }) => {
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        };
+        self.attempt("put", renewed).await
+    }
+
     /// Streams a part of an object; errors after the beginning come in the stream.
     pub(super) async fn stream(
         &self,
@@ -201,7 +224,7 @@ fn timestamp(microseconds: i64) -> Timestamp {
     Timestamp::from_microsecond(microseconds).unwrap_or_default()
 }
 
-fn absent_is_none<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {
+pub(super) fn absent_is_none<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(object_store::Error::NotFound { .. }) => Ok(None),

@@ -14,7 +14,8 @@ use super::report::Report;
 use super::set::{Found, Set};
 use super::{Options, path, secret, upstream};
 use crate::{
-    Document, Group, Kind, Member, ObjectId, Owner, Problem, PullCredential, Reason, Role, Subject, Upstream,
+    Cleanup, Document, Group, Kind, Member, ObjectId, Owner, Problem, PullCredential, Reason,
+    RegistryCleanup, Role, Subject, Upstream,
 };
 
 /// What the judgement of a group looks at.
@@ -102,7 +103,10 @@ impl Bench<'_> {
     ) -> Option<(Group, Vec<PullCredential>)> {
         let id = &document.id;
         report.within("spec.recheckAfterSeconds", spec.recheck_after_seconds, 0..=31_536_000);
-        check_policies(report, spec);
+        let cleanup = cleanup(report, &spec.cleanup);
+        let quota = spec.quota.as_ref();
+        let storage_limit = quota.map(|quota| size(report, "spec.quota.storageBytes", &quota.storage_bytes));
+        check_allowed(report, "spec.allowedConsumers", &spec.allowed_consumers);
         let members = members(report, spec);
         let deploy_tokens = self.deploy_tokens(report, id, spec);
         let upstream = self.upstream(report, id, spec);
@@ -113,6 +117,8 @@ impl Bench<'_> {
             recheck_after: Duration::from_secs(u64::try_from(spec.recheck_after_seconds).unwrap_or_default()),
             upstream: upstream?,
             members,
+            cleanup,
+            storage_limit: storage_limit.flatten(),
         };
         Some((group, deploy_tokens))
     }
@@ -264,9 +270,9 @@ fn role(role: crds::Role) -> Role {
     }
 }
 
-fn check_policies(report: &mut Report<'_>, spec: &DependencyProxyGroupSpec) {
-    report.within("spec.cleanup.dependencyProxy.ttlDays", spec.cleanup.dependency_proxy.ttl_days, 1..=365);
-    let registries = &spec.cleanup.virtual_registries;
+fn cleanup(report: &mut Report<'_>, spec: &crds::Cleanup) -> Cleanup {
+    let crds::Cleanup { dependency_proxy: group, virtual_registries: registries } = spec;
+    report.within("spec.cleanup.dependencyProxy.ttlDays", group.ttl_days, 1..=365);
     report.within(
         "spec.cleanup.virtualRegistries.keepDaysAfterDownload",
         registries.keep_days_after_download,
@@ -274,8 +280,16 @@ fn check_policies(report: &mut Report<'_>, spec: &DependencyProxyGroupSpec) {
     );
     let known = HashSet::from([1, 7, 14, 30, 90]).contains(&registries.cadence_days);
     report.check(known, "spec.cleanup.virtualRegistries.cadenceDays", "must be one of 1, 7, 14, 30 and 90");
-    if let Some(quota) = &spec.quota {
-        size(report, "spec.quota.storageBytes", &quota.storage_bytes);
+    Cleanup {
+        dependency_proxy: group.enabled.then(|| days(group.ttl_days)),
+        virtual_registries: registries.enabled.then(|| RegistryCleanup {
+            keep: days(registries.keep_days_after_download),
+            cadence: days(registries.cadence_days),
+        }),
     }
-    check_allowed(report, "spec.allowedConsumers", &spec.allowed_consumers);
+}
+
+/// Of a number that was found to be in range.
+fn days(number: i64) -> Duration {
+    Duration::from_secs(24 * 3600 * u64::try_from(number).unwrap_or(u64::MAX / (24 * 3600)))
 }

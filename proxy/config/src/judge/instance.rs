@@ -96,6 +96,7 @@ fn defaults() -> Instance {
         keys: Keys::default(),
         allowed_cidrs: Vec::new(),
         drain: Duration::from_secs(120),
+        storage_limit: None,
     }
 }
 
@@ -121,6 +122,9 @@ fn build(
     pods::check(report, spec);
     check_allowed(report, "spec.allowedGroups", &spec.allowed_groups);
     let local_size_limit = size(report, "spec.localCache.sizeLimit", &spec.local_cache.size_limit);
+    let quota = spec.quota.as_ref();
+    let storage_limit = quota.map(|quota| size(report, "spec.quota.storageBytes", &quota.storage_bytes));
+    schedule(report, "spec.cleanup.schedule", &spec.cleanup.schedule);
     let allowed_cidrs = cidrs(report, &spec.upstream_networks.allowed_cidrs);
     let storage = super::storage::judge(report, &id.namespace, spec, set);
     // Without its users an instance still serves deploy tokens.
@@ -145,6 +149,7 @@ fn build(
         keys: keys?,
         allowed_cidrs,
         drain: Duration::from_secs(u64::try_from(spec.drain_seconds).ok()?),
+        storage_limit: storage_limit.flatten(),
     })
 }
 
@@ -180,6 +185,17 @@ pub(super) fn size(report: &mut Report<'_>, field: &str, text: &str) -> Option<u
         report.error(field, "must be a quantity of bytes above zero, such as 10Gi");
     }
     bytes
+}
+
+/// Five fields; what is in them the API server reads when it takes the CronJob.
+fn schedule(report: &mut Report<'_>, field: &str, text: &str) {
+    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"*,/?-".contains(&b));
+    let fields: Vec<_> = text.split(' ').collect();
+    let numbers =
+        fields.first().is_some_and(|minute| !minute.bytes().any(|b| b.is_ascii_alphabetic() || b == b'?'));
+    let fits = fields.len() == 5 && numbers && fields.iter().all(|part| !part.is_empty() && plain(part));
+    report.length(field, text, 9..=100);
+    report.check(fits, field, "must be five fields of a CronJob's schedule, such as 0 3 * * *");
 }
 
 fn cidrs(report: &mut Report<'_>, texts: &[String]) -> Vec<IpNet> {

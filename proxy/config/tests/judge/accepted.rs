@@ -177,3 +177,28 @@ fn no_secret_shows_in_debug_output() {
         assert!(!shown.contains(secret), "{secret}");
     }
 }
+
+#[test]
+fn cleanup_and_quotas_become_times_and_bytes_and_what_is_off_is_none() {
+    let config = accepted(GOOD, &Options::default());
+    assert_eq!(config.instance.storage_limit, None);
+    assert_eq!(config.groups["team-a"].cleanup.dependency_proxy, None, "off unless it is said");
+    let group = "
+apiVersion: dependencyproxy.dev/v1alpha1
+kind: DependencyProxyGroup
+metadata: {name: g, namespace: g}
+spec:
+  proxyRef: {name: main}
+  path: g
+  quota: {storageBytes: 500Gi}
+  cleanup:
+    dependencyProxy: {enabled: true, ttlDays: 10}
+    virtualRegistries: {enabled: true}
+";
+    let config = accepted(group, &Options::default());
+    let group = &config.groups["g"];
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!((group.cleanup.dependency_proxy, group.storage_limit), (Some(10 * day), Some(500 << 30)));
+    let registries = group.cleanup.virtual_registries.unwrap();
+    assert_eq!((registries.keep, registries.cadence), (30 * day, 7 * day));
+}

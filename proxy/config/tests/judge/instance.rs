@@ -80,6 +80,16 @@ fn an_instance_that_cannot_be_is_not_served() {
             "19 DependencyProxy dependency-proxy/main spec.drainSeconds: must be 0 to 3600",
         ),
         (
+            "drainSeconds: 120",
+            "drainSeconds: 120\n  cleanup: {schedule: daily}",
+            "20 DependencyProxy dependency-proxy/main spec.cleanup.schedule: must be five fields of a CronJob's schedule, such as 0 3 * * *",
+        ),
+        (
+            "drainSeconds: 120",
+            "drainSeconds: 120\n  quota: {storageBytes: '0'}",
+            "20 DependencyProxy dependency-proxy/main spec.quota.storageBytes: must be a quantity of bytes above zero, such as 10Gi",
+        ),
+        (
             "storage: {s3: {bucket: blobs,",
             "storage: {ephemeral: {}, s3: {bucket: blobs,",
             "10 DependencyProxy dependency-proxy/main spec.storage: must have exactly one of s3, gcs, azure, persistentVolumeClaim and ephemeral",

@@ -1,0 +1,32 @@
+//! When the store is brought within its bounds.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// The job that forgets what the groups' cleanup policies and quotas say, and frees what nobody has a right to.
+#[derive(Clone, Debug, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupJob {
+    /// When it runs, in UTC, as a CronJob has it: minute, hour, day of month, month, day of week. What loses its last
+    /// right in one run is deleted in the next. Default: 0 3 * * *, once a day.
+    #[serde(default = "schedule")]
+    #[schemars(length(min = 9, max = 100))]
+    #[x_kube(validation = (
+        "self.matches('^[0-9*,/-]+( [0-9A-Za-z*,/?-]+){4}$')",
+        "must be five fields of a CronJob's schedule, such as 0 3 * * *"
+    ))]
+    pub schedule: String,
+    /// True: it does not run, and what is cached stays. Default: false.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+impl Default for CleanupJob {
+    fn default() -> Self {
+        Self { schedule: schedule(), suspend: false }
+    }
+}
+
+fn schedule() -> String {
+    "0 3 * * *".to_owned()
+}
