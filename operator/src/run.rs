@@ -11,6 +11,7 @@ use crds::{DependencyProxy, DependencyProxyGroup, PullBinding, RegistryUpstream,
 use futures_util::future::join_all;
 use futures_util::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
@@ -245,6 +246,9 @@ fn with_children(
         controller = controller.owns(api, ours());
     }
     for api in scope.apis::<Service>(client) {
+        controller = controller.owns(api, ours());
+    }
+    for api in scope.apis::<CronJob>(client) {
         controller = controller.owns(api, ours());
     }
     for api in scope.apis::<PartialObjectMeta<Secret>>(client) {

@@ -1,5 +1,6 @@
 //! When the store is brought within its bounds.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,26 @@ pub struct CleanupJob {
     /// True: it does not run, and what is cached stays. Default: false.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// What the cleanup that ended last did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupStatus {
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// Whether it did all that it should.
+    pub succeeded: bool,
+    /// Blobs that it deleted.
+    pub deleted_blobs: i64,
+    /// Bytes that deleting them freed.
+    pub freed_bytes: i64,
+    /// Bytes of blobs in the store afterwards.
+    pub kept_bytes: i64,
+    /// Why it did not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 impl Default for CleanupJob {

@@ -11,7 +11,7 @@ mod pods;
 mod storage;
 
 pub use auth::{Auth, SigningKeys};
-pub use cleanup::CleanupJob;
+pub use cleanup::{CleanupJob, CleanupStatus};
 pub use expose::{Expose, Gateway, Ingress, IssuerReference, ParentReference, Service, ServiceType, Tls};
 pub use pods::{
     Autoscaling, Egress, Image, Metrics, NetworkPolicy, PodDisruptionBudget, PodTemplate, PullPolicy, Wanted,
@@ -260,6 +260,9 @@ pub struct DependencyProxyStatus {
     #[serde(rename = "keyIDs", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 63)))]
     pub key_ids: Vec<String>,
+    /// The cleanup that ended last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cleanup: Option<CleanupStatus>,
     /// Ready, Available, Progressing, StorageReachable, Exposed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]

@@ -3,6 +3,7 @@
 //! Five steps: what the world holds (dereference) -> `plan` (validate) -> `build` -> apply -> `status`.
 
 mod build;
+mod cleanup;
 pub mod keys;
 mod plan;
 mod status;
@@ -291,6 +292,7 @@ async fn write_status(
         rendering,
         refusal,
         problems: problems.map(Vec::as_slice).unwrap_or_default(),
+        cleanup: cleanup::last(&context.client, id).await?,
         deployment: deployment.as_ref(),
         service: service.as_ref(),
         pods,

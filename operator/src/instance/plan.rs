@@ -134,6 +134,14 @@ impl Plan {
         labels
     }
 
+    /// The labels of the cleanup and its pods: no Service finds those.
+    #[must_use]
+    pub(super) fn cleanup_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels();
+        labels.insert("app.kubernetes.io/component".to_owned(), "cleanup".to_owned());
+        labels
+    }
+
     /// Whether the pods' own port speaks TLS.
     #[must_use]
     pub(super) fn has_tls(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What is true of an instance, in words. Only from what was applied and what pods said.
 
 use config::Problem;
-use crds::{DependencyProxy, DependencyProxyStatus, Storage};
+use crds::{CleanupStatus, DependencyProxy, DependencyProxyStatus, Storage};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
@@ -22,6 +22,8 @@ pub(super) struct Findings<'a> {
     pub deployment: Option<&'a Deployment>,
     pub service: Option<&'a Service>,
     pub pods: &'a Pods,
+    /// The cleanup that ended last, of which a pod is left.
+    pub cleanup: Option<CleanupStatus>,
     /// Something that pods wait for, in words: they say only that they are being made.
     pub missing: Option<String>,
     pub optional: Optional,
@@ -58,6 +60,11 @@ pub(super) fn status(findings: &Findings<'_>) -> DependencyProxyStatus {
         config_bytes: i64::try_from(findings.rendering.documents.len()).ok(),
         version: ready_pods().next().map(|status| status.version.clone()),
         key_ids: findings.pods.shared_keys().into_iter().rev().take(16).collect(),
+        // It is told until another one has ended, though its pod is gone.
+        cleanup: findings
+            .cleanup
+            .clone()
+            .or_else(|| proxy.status.as_ref().and_then(|status| status.cleanup.clone())),
         conditions: conditions.finish(),
     }
 }

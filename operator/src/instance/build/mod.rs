@@ -1,13 +1,16 @@
 //! The objects of an instance. Pure: the same plan builds the same objects.
 
 mod access;
+mod cleanup;
 mod deployment;
 mod documents;
 mod exposure;
 mod monitoring;
+mod pod;
 mod scaling;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::ObjectMeta;
 use kube::core::ApiResource;
@@ -28,6 +31,7 @@ pub(super) fn all(plan: &Plan, optional: &Optional) -> Vec<Object> {
     objects.push(exposure::service(plan));
     objects.push(exposure::metrics_service(plan));
     objects.push(deployment::deployment(plan));
+    objects.extend(cleanup::cleanup(plan));
     objects.push(scaling::disruption_budget(plan));
     objects.extend(scaling::autoscaler(plan));
     objects.extend(exposure::ingress(plan));
@@ -44,6 +48,7 @@ pub(super) fn prunable(optional: &Optional) -> Vec<ApiResource> {
         ApiResource::erase::<HorizontalPodAutoscaler>(&()),
         ApiResource::erase::<Ingress>(&()),
         ApiResource::erase::<NetworkPolicy>(&()),
+        ApiResource::erase::<CronJob>(&()),
     ];
     kinds.extend(optional.gateway.then(http_route));
     kinds.extend(optional.cert_manager.then(certificate));

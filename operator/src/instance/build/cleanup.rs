@@ -1,0 +1,47 @@
+//! The job that keeps the bucket within its bounds.
+
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
+use kube::api::ObjectMeta;
+
+use super::{metadata, pod};
+use crate::apply::Object;
+use crate::instance::plan::Plan;
+
+/// Seconds after its time within which a missed run is still begun.
+const LATE: i64 = 3600;
+/// What Kubernetes shows of a container that has ended.
+const MESSAGE: &str = "/dev/termination-log";
+
+/// `None` where there is no bucket: a folder is bounded by the proxy itself.
+pub(super) fn cleanup(plan: &Plan) -> Option<Object> {
+    let mut arguments = vec!["cleanup".to_owned()];
+    arguments.extend(pod::documents(plan));
+    arguments.push(format!("--termination-log={MESSAGE}"));
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta { labels: Some(plan.cleanup_labels()), ..ObjectMeta::default() }),
+        spec: Some(PodSpec {
+            restart_policy: Some("Never".to_owned()),
+            ..pod::pod(plan, pod::container(plan, "cleanup", arguments))
+        }),
+    };
+    let job = JobSpec { backoff_limit: Some(2), template, ..JobSpec::default() };
+    let mut metadata = metadata(plan, format!("{}-cleanup", plan.name()));
+    metadata.labels = Some(plan.cleanup_labels());
+    plan.is_shared().then(|| {
+        Object::of(&CronJob {
+            metadata,
+            spec: CronJobSpec {
+                schedule: plan.spec.cleanup.schedule.clone(),
+                time_zone: Some("Etc/UTC".to_owned()),
+                suspend: Some(plan.spec.cleanup.suspend),
+                concurrency_policy: Some("Forbid".to_owned()),
+                starting_deadline_seconds: Some(LATE),
+                successful_jobs_history_limit: Some(1),
+                failed_jobs_history_limit: Some(1),
+                job_template: JobTemplateSpec { spec: Some(job), ..JobTemplateSpec::default() },
+            },
+            ..CronJob::default()
+        })
+    })
+}
