@@ -32,6 +32,9 @@ pub(crate) const GRACE: Duration = Duration::from_secs(3600);
 /// How long what no document names is kept: a group may come back.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// What a replica wrote of work in progress so long ago, it has left behind.
+const LEFTOVER: Duration = Duration::from_secs(24 * 3600);
+
 /// How often a proxy looks what the last cleanup did.
 const LOOKED_AT: Duration = Duration::from_secs(300);
 
@@ -80,6 +83,9 @@ pub async fn run(store: &Store, config: &Config, options: Options, clock: &Clock
     pass::tags(store, &plan, act, &mut census, &mut report).await?;
     if options.complete && !options.dry_run {
         pass::orphans(store, &plan, &census).await?;
+    }
+    if !options.dry_run {
+        store.remove_leftovers(now.checked_sub(LEFTOVER).unwrap_or_default()).await?;
     }
     if let Some(bytes_per_second) = options.verify {
         verify::verify(store, bytes_per_second, options.dry_run, &mut report).await?;

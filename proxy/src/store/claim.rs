@@ -5,10 +5,13 @@
 //! it, so that clocks which are apart do no harm.
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use object_store::UpdateVersion;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Key, Store};
+use super::objects::absent_is_none;
+use super::{Error, Key, Store, time};
 
 /// Who does it. Unknown fields of a newer version are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +68,26 @@ impl Store {
             Some(claimed) if claimed.claim == *claim => self.objects.delete(&key.path(&self.instance)).await,
             _ => Ok(()),
         }
+    }
+
+    /// Takes away claims, and names of replicas, that were written before then: a replica that was killed leaves them.
+    ///
+    /// # Errors
+    /// When the store cannot be listed, or refuses a deletion.
+    pub async fn remove_leftovers(&self, before: Timestamp) -> Result<(), Error> {
+        for prefix in [Key::Fills, Key::Checks, Key::Replicas] {
+            let old = self.list(&prefix.path(&self.instance));
+            let old = old.try_filter_map(move |meta| {
+                std::future::ready(Ok((time(&meta) < before).then_some(meta.location)))
+            });
+            let old: Vec<_> = old.try_collect().await?;
+            let mut deleted =
+                self.objects.store().delete_stream(stream::iter(old.into_iter().map(Ok)).boxed());
+            while let Some(deleted) = deleted.next().await {
+                absent_is_none(deleted)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether other replicas may use this store, too.

@@ -43,8 +43,12 @@ pub enum Key<'a> {
     AnyLinks(&'a Digest),
     /// What a tag was when it was last checked.
     Tag(&'a Holder, &'a Tag),
+    /// All claims of downloads: a prefix.
+    Fills,
     /// Which replica downloads a blob or manifest from an origin.
     Fill(&'a Digest, &'a str),
+    /// All claims of checks: a prefix.
+    Checks,
     /// Which replica asks what a tag is now.
     Check(&'a Holder, &'a Tag),
     /// All replicas: a prefix.
@@ -83,6 +87,8 @@ impl Key<'_> {
             Self::Links(digest, origin) => format!("_links/{}/{origin}", sharded(digest)),
             Self::AnyLinks(digest) => format!("_links/{}", sharded(digest)),
             Self::Tag(holder, tag) => format!("_tags/{}/{tag}", held(holder)),
+            Self::Fills => "_fills".to_owned(),
+            Self::Checks => "_checks".to_owned(),
             Self::Fill(digest, origin) => format!("_fills/{digest}/{origin}"),
             Self::Check(holder, tag) => format!("_checks/{}/{tag}", held(holder)),
             Self::Replicas => "_replicas".to_owned(),
