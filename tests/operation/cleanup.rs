@@ -434,3 +434,24 @@ async fn a_store_that_is_away_is_an_error_that_the_operator_is_told() {
     let message: Value = serde_json::from_slice(&std::fs::read(&log).unwrap()).unwrap();
     assert!(message["error"].as_str().unwrap().contains("the object store failed"), "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_killed_replicas_left_behind_go_after_a_day() {
+    let it = Instance::start(|_| {}).await;
+    let claims = ["_fills/sha256:00/0f", "_checks/0f/dp.team-a/library:a/1", "_replicas/10.0.0.1:5001"];
+    for claim in claims {
+        let file = it.root.join(claim);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "{}").unwrap();
+    }
+    it.cleanup(&[]);
+    let left = || claims.iter().filter(|claim| it.root.join(claim).exists()).count();
+    assert_eq!(left(), 3, "they may be of work in progress");
+    for claim in claims {
+        age(&it.root.join(claim), 2 * DAY);
+    }
+    it.cleanup(&["--dry-run"]);
+    assert_eq!(left(), 3);
+    it.cleanup(&[]);
+    assert_eq!(left(), 0);
+}
