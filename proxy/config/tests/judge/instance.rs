@@ -81,7 +81,7 @@ fn an_instance_that_cannot_be_is_not_served() {
         ),
         (
             "drainSeconds: 120",
-            "drainSeconds: 120\n  cleanup: {schedule: daily}",
+            "drainSeconds: 120\n  cleanup: {schedule: every day}",
             "20 DependencyProxy dependency-proxy/main spec.cleanup.schedule: must be five fields of a CronJob's schedule, such as 0 3 * * *",
         ),
         (
