@@ -63,6 +63,7 @@ fn every_file_that_a_page_names_exists() {
     let rooms = ["", "proxy/src/", "proxy/config/src/", "crds/src/", "proxy/src/store/", "proxy/src/cache/"];
     let more = [
         "proxy/src/auth/",
+        "proxy/src/cleanup/",
         "proxy/src/upstream/",
         "proxy/src/documents/",
         "proxy/src/http/",
