@@ -197,3 +197,45 @@ impl Census {
         self.instance.cutoff(limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a blob written that many minutes ago, with a tombstone put that many minutes ago.
+    fn fate(blob: Option<i64>, tomb: Option<i64>, linked: bool) -> Fate {
+        let (orphans, now) = (HashMap::new(), Timestamp::UNIX_EPOCH);
+        let (documents, _) = config::parse("", "f.yaml", config::Origin::File);
+        let config = config::judge(&documents, &config::Options::default()).config;
+        let policies = config.map(|config| Policies::new(&config, true, None, now));
+        let minutes_ago = |minutes: i64| Timestamp::from_second(-60 * minutes).unwrap_or(now);
+        let plan = policies.as_ref().map(|policies| Plan {
+            policies,
+            orphans: &orphans,
+            now,
+            groups: HashMap::new(),
+            instance: None,
+        });
+        let fate = plan.map(|plan| plan.fate(blob.map(minutes_ago), tomb.map(minutes_ago), linked));
+        fate.unwrap_or(Fate::Stays)
+    }
+
+    #[test]
+    fn a_blob_goes_only_when_it_has_been_without_rights_for_a_grace_and_was_not_written_since() {
+        for (blob, tomb, linked, expected, why) in [
+            (Some(600), None, true, Fate::Stays, "it is in use"),
+            (Some(600), Some(300), true, Fate::Raised, "it is in use again"),
+            (Some(59), None, false, Fate::Stays, "its right may be on its way"),
+            (Some(61), None, false, Fate::Buried, "nobody has a right to it"),
+            (Some(600), Some(59), false, Fate::Stays, "somebody may come back"),
+            (Some(600), Some(61), false, Fate::Deleted, "nobody came back"),
+            (Some(30), Some(300), false, Fate::Raised, "it was uploaded a moment ago"),
+            (Some(90), Some(300), false, Fate::Buried, "it was uploaded since: the grace begins anew"),
+            (Some(300), Some(300), false, Fate::Buried, "at the same second: which was first is not known"),
+            (None, Some(300), false, Fate::Raised, "there is nothing left below it"),
+            (None, None, true, Fate::Stays, "there is nothing"),
+        ] {
+            assert_eq!(fate(blob, tomb, linked), expected, "{why}: {blob:?} {tomb:?} {linked}");
+        }
+    }
+}
