@@ -347,9 +347,7 @@ async fn among_others(
         return Err(StartError::Replica("replicas share downloads through a bucket; set spec.storage.s3"));
     }
     if address.ip().is_unspecified() {
-        return Err(StartError::Replica(
-            "it is where others reach this one; name an address of this machine",
-        ));
+        return Err(StartError::Replica("others reach this one there; name an address of this machine"));
     }
     if config.instance.keys.replica.is_none() {
         tracing::warn!(

@@ -32,6 +32,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("cached_bytes", "gauge", &[]),
     ("local_bytes", "gauge", &[]),
     ("evictions", "counter", &[]),
+    ("cleanup_last_run_timestamp_seconds", "gauge", &[]),
+    ("cleanup_freed_bytes", "gauge", &[]),
     ("config_reload_success", "gauge", &[]),
     ("config_problems", "gauge", &[]),
     ("config_info", "gauge", &["hash"]),

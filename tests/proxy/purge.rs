@@ -58,7 +58,10 @@ async fn an_owner_purges_a_group_and_all_of_it_is_fetched_again() {
     let answer = purge(&proxy, "alice", CACHE).await;
     assert_eq!((answer.status.as_u16(), answer.text().as_str()), (202, "202"));
     for name in ["library/a", "library/b"] {
-        fetched_again(&upstream, async || drop(client.pull(name, "1").await)).await;
+        fetched_again(&upstream, async || {
+            client.pull(name, "1").await;
+        })
+        .await;
     }
 }
 
@@ -117,14 +120,23 @@ async fn an_image_a_tag_and_a_digest_are_purged_alone() {
         assert_eq!(upstream.count(Method::GET, "/library/"), 0, "{name}:{tag} is cached");
     };
     assert_eq!(purge(&proxy, "alice", &format!("{CACHE}?image=library/a&tag=2")).await.status, 202);
-    fetched_again(&upstream, async || drop(client.pull("library/a", "2").await)).await;
+    fetched_again(&upstream, async || {
+        client.pull("library/a", "2").await;
+    })
+    .await;
     untouched("library/a", "1").await;
     let digest = image.layers[0];
     assert_eq!(purge(&proxy, "alice", &format!("{CACHE}?digest={digest}")).await.status, 202);
-    fetched_again(&upstream, async || drop(client.blob("library/a", digest).await)).await;
+    fetched_again(&upstream, async || {
+        client.blob("library/a", digest).await;
+    })
+    .await;
     untouched("library/a", "1").await;
     assert_eq!(purge(&proxy, "alice", &format!("{CACHE}?image=library/a")).await.status, 202);
-    fetched_again(&upstream, async || drop(client.pull("library/a", "1").await)).await;
+    fetched_again(&upstream, async || {
+        client.pull("library/a", "1").await;
+    })
+    .await;
     untouched("library/b", "1").await;
 }
 
@@ -165,7 +177,10 @@ async fn a_maintainer_purges_a_registry_or_an_upstream_and_other_groups_keep_the
         client.pull("library/a", "1").await;
         team_b.pull("library/a", "1").await;
         assert_eq!(purge(&proxy, "alice", &format!("{REGISTRIES}/{path}")).await.status, 202, "{path}");
-        fetched_again(&other, async || drop(registry.pull("library/o", "1").await)).await;
+        fetched_again(&other, async || {
+            registry.pull("library/o", "1").await;
+        })
+        .await;
         upstream.forget();
         client.pull("library/a", "1").await;
         team_b.pull("library/a", "1").await;
