@@ -358,14 +358,13 @@ async fn two_cleanups_at_once_lose_nothing_that_is_pulled_meanwhile() {
             again.pull(name, "1").await;
         }
     };
-    let cleanups = tokio::task::block_in_place(|| {
+    tokio::task::block_in_place(|| {
         std::thread::scope(|scope| {
-            let sweeping = [0, 1].map(|_| scope.spawn(|| (0..5).map(|_| instance.cleanup(&[])).count()));
+            let sweeping = [0, 1].map(|_| scope.spawn(|| (0..5).for_each(|_| drop(instance.cleanup(&[])))));
             tokio::runtime::Handle::current().block_on(pulls);
-            sweeping.map(|thread| thread.join().unwrap())
+            sweeping.into_iter().for_each(|thread| thread.join().unwrap());
         })
     });
-    assert_eq!(cleanups, [5, 5]);
     settled(&replica).await;
     // What was pulled is served, right and whole, by yet another replica; at the worst it asks upstream once more.
     let third = instance.replica().await;

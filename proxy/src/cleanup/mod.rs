@@ -1,7 +1,7 @@
 //! The cleanup: keeps the store within its bounds, beside proxies that use it.
 //!
 //! Rights are forgotten by the groups' policies and quotas; a blob without rights gets a tombstone, and a later run
-//! deletes it if nobody has come back to it within [`GRACE`]. Listings tell everything: no record is read. Two runs at
+//! deletes it if nobody has come back to it within an hour. Listings tell everything: no record is read. Two runs at
 //! once do what one would.
 
 mod ages;
