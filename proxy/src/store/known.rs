@@ -47,8 +47,8 @@ impl From<Option<Seen>> for Known {
 
 fn word(error: &Error) -> &'static str {
     match error {
-        Error::Objects(super::NOT_FOUND) => "BucketNotFound",
-        Error::Objects(super::DENIED | super::UNAUTHENTICATED) => "AccessDenied",
+        Error::Objects(super::error::NOT_FOUND) => "BucketNotFound",
+        Error::Objects(super::error::DENIED | super::error::UNAUTHENTICATED) => "AccessDenied",
         Error::Objects(_) => "Unreachable",
         Error::Slow(_) => "Timeout",
         Error::Resting | Error::Folder(_) | Error::Unordered => "Failed",

@@ -5,6 +5,7 @@
 
 mod bucket;
 mod claim;
+mod error;
 mod folder;
 mod key;
 mod known;
@@ -31,6 +32,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use oci::{Digest, Tag};
 
 pub use claim::{Claim, Claimed};
+pub use error::Error;
 use folder::Folder;
 pub use folder::{Full, Spool};
 pub use key::{GroupOrigin, Holder, Key, Stretch};
@@ -46,12 +48,6 @@ pub use upstreams::UpstreamRecords;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
-/// Failures of an object store by which people are told what to mend. An object that is not there is no failure: this is
-/// the bucket.
-const NOT_FOUND: &str = "not found";
-const DENIED: &str = "permission denied";
-const UNAUTHENTICATED: &str = "the credentials were refused";
-
 /// The right to a blob is written again at most this often, to say that it is in use.
 const LINK_PRECISION: Duration = Duration::from_secs(3600);
 /// A tag's record that is used without being changed is written again at most this often, for the same purpose.
@@ -60,43 +56,6 @@ const TAG_PRECISION: Duration = Duration::from_secs(24 * 3600);
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 /// A check that found nothing new is written to the store at most this often.
 const CHECKED_AT_PRECISION: Duration = Duration::from_secs(60);
-
-/// The store could not do it. Never "not there": that is `None`.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
-    /// Only the kind of failure: an object store repeats parts of our signed request in its errors.
-    #[error("the object store failed: {0}")]
-    Objects(&'static str),
-    #[error("the object store gave no answer in {} s", .0.as_secs())]
-    Slow(Duration),
-    #[error("the object store failed a moment ago")]
-    Resting,
-    #[error("the local folder failed: {0}")]
-    Folder(Arc<std::io::Error>),
-    /// A cleanup merges listings.
-    #[error("the object store does not list keys in order, which a cleanup relies on")]
-    Unordered,
-}
-
-impl From<std::io::Error> for Error {
-    fn from(error: std::io::Error) -> Self {
-        Self::Folder(Arc::new(error))
-    }
-}
-
-impl From<object_store::Error> for Error {
-    fn from(error: object_store::Error) -> Self {
-        use object_store::Error as E;
-        Self::Objects(match error {
-            E::NotFound { .. } => NOT_FOUND,
-            E::PermissionDenied { .. } => DENIED,
-            E::Unauthenticated { .. } => UNAUTHENTICATED,
-            E::Precondition { .. } | E::AlreadyExists { .. } => "somebody else was first",
-            E::InvalidPath { .. } => "the path is refused",
-            _ => "no usable answer",
-        })
-    }
-}
 
 /// When an object was last written, by the store's clock.
 fn time(meta: &ObjectMeta) -> Timestamp {
