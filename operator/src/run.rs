@@ -177,7 +177,7 @@ async fn operate(
     for watch in background {
         tasks.spawn(watch.collect::<()>());
     }
-    let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: arguments.pod_name.clone() };
+    let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: Some(arguments.pod_name.clone()) };
     let context = Arc::new(Context {
         client: client.clone(),
         http: reqwest::Client::builder().no_proxy().build().unwrap_or_default(),
