@@ -89,7 +89,7 @@ async fn no_pull_fails_while_everything_is_changed() {
     installation.refill().await;
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(control_failures.is_empty(), "{control_failures:#?}");
-    assert!(p99 <= steady.max(unchanged) * 2, "p99 {p99:?}, steady {steady:?}, unchanged {unchanged:?}");
+    assert!(p99 <= unchanged * 2, "p99 {p99:?}, where nothing is changed {unchanged:?}");
     instance.end().await;
     control.end().await;
 }
