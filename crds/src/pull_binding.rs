@@ -44,11 +44,21 @@ pub struct PullBindingSpec {
     /// Name of the pull secret to write, of type kubernetes.io/dockerconfigjson. Default: none is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (
+        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+        "must be a name: lower-case letters, digits, '-' and '.'"
+    ))]
     pub pull_secret_name: Option<String>,
     /// Service accounts that get the pull secret; at most 20. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(min = 1, max = 253)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = (
+            "self.all(n, n.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'))",
+            "each must be a name: lower-case letters, digits, '-' and '.'"
+        ),
+    )]
     pub service_accounts: Vec<String>,
     /// Where the `CI_DEPENDENCY_PROXY_*` variables are written. Default: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,9 +84,17 @@ pub struct PullBindingSpec {
 pub struct CiVariables {
     /// ConfigMap for the variables that are not secret.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (
+        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+        "must be a name: lower-case letters, digits, '-' and '.'"
+    ))]
     pub config_map_name: String,
     /// Secret for user name and password.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = (
+        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+        "must be a name: lower-case letters, digits, '-' and '.'"
+    ))]
     pub secret_name: String,
 }
 

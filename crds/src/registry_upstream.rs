@@ -41,7 +41,10 @@ pub struct RegistryUpstreamSpec {
     /// URL of the registry, https, without user name and query. A path is part of the URL; `/v2` is not.
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(
-        validation = ("isURL(self) && url(self).getScheme() in ['https', 'http']", "must be an http or https URL"),
+        validation = (
+            "isURL(self) && url(self).getScheme() in ['https', 'http'] && url(self).getHostname() != ''",
+            "must be an http or https URL"
+        ),
         validation = ("!self.contains('@')", "put credentials in credentialsSecretRef, never in the URL"),
         validation = ("!self.contains('?') && !self.contains('#')", "must have no query and no fragment"),
     )]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use config::fingerprint;
+use config::{fingerprint, is_object_name};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -107,7 +107,7 @@ impl Applier {
     /// # Errors
     /// When the API server cannot do it now.
     pub async fn apply(&self, object: &Object) -> Result<Outcome, kube::Error> {
-        if !is_name(&object.name) {
+        if !is_object_name(&object.name) {
             let said = "an object's name has lower-case letters, digits, '-' and '.' only";
             return Ok(Outcome::Refused(format!(
                 "{:?} cannot be the name of a {}: {said}",
@@ -174,32 +174,11 @@ impl Applier {
     }
 }
 
-/// Whether an object may have this name. Others are never put into the path of a request.
-#[must_use]
-pub fn is_name(text: &str) -> bool {
-    let is_end = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let bytes = text.as_bytes();
-    let is_inner = |b: &u8| is_end(Some(b)) || matches!(b, b'-' | b'.');
-    bytes.len() <= 253 && is_end(bytes.first()) && is_end(bytes.last()) && bytes.iter().all(is_inner)
-}
-
 /// Changes when somebody changes what we asked for: of kinds with a generation, their status does not count.
 fn version<K: Resource>(live: &PartialObjectMeta<K>) -> String {
     let uid = live.metadata.uid.as_deref().unwrap_or_default();
     match live.metadata.generation {
         Some(generation) => format!("{uid} {generation}"),
         None => format!("{uid} {}", live.metadata.resource_version.as_deref().unwrap_or_default()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_name;
-
-    #[test]
-    fn a_name_is_nothing_that_leads_elsewhere_in_a_path() {
-        assert!(["a", "pull-secret.team-a", "0"].iter().all(|name| is_name(name)));
-        let others = ["", "A", "a b", "a/b", "..", "a?dryRun=All", "-a", "a-", "%2e"];
-        assert!(!others.iter().any(|name| is_name(name)));
     }
 }

@@ -19,9 +19,9 @@ pub struct Arguments {
     /// The operator's own namespace, where its Lease is.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     pub namespace: String,
-    /// The operator's name in the Lease and in Events. Default: a random one.
+    /// The operator's name in the Lease and in Events: of several operators each has its own.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
-    pub pod_name: Option<String>,
+    pub pod_name: String,
     /// Image of the pods of a DependencyProxy that names none.
     #[arg(long, env = "DEPENDENCY_PROXY_OPERATOR_PROXY_IMAGE", value_name = "IMAGE")]
     pub proxy_image: String,

@@ -47,7 +47,7 @@ pub struct Context {
     pub shared_keys: Mutex<HashMap<ObjectId, BTreeSet<String>>>,
     /// Kinds and names of what was built last for an instance.
     pub built: Mutex<HashMap<ObjectId, BTreeSet<(String, String)>>>,
-    pub statuses: Statuses,
+    pub statuses: Arc<Statuses>,
 }
 
 impl Context {
@@ -61,10 +61,17 @@ impl Context {
 
 /// What was written to each status last: the watch may not have brought it back yet, and nothing is written twice.
 #[derive(Default)]
-pub struct Statuses(Mutex<HashMap<String, String>>);
+pub struct Statuses(Mutex<HashMap<String, Written>>);
+
+struct Written {
+    status: String,
+    /// The object's version that it made.
+    version: u64,
+}
 
 impl Statuses {
-    /// Whether a status says something new. `current` is what the object says as far as the watch has seen it.
+    /// Whether a status says something new: it is another than what was written last, or somebody has changed that
+    /// since. `current` is what the object says as far as the watch has seen it.
     pub fn is_news<K: Resource<DynamicType = ()>, S: Serialize>(
         &self,
         object: &K,
@@ -72,17 +79,31 @@ impl Statuses {
         status: &S,
     ) -> bool {
         let text = |status: &S| serde_json::to_string(status).unwrap_or_default();
+        let differs = || current.map(text) != Some(text(status));
         match self.0.lock().get(&key(object)) {
-            Some(written) => *written != text(status),
-            None => current.map(text) != Some(text(status)),
+            Some(written) => {
+                written.status != text(status) || (version(object) > written.version && differs())
+            }
+            None => differs(),
         }
     }
 
-    /// Takes note of what was written.
-    pub fn note<K: Resource<DynamicType = ()>, S: Serialize>(&self, object: &K, status: &S) {
-        let text = serde_json::to_string(status).unwrap_or_default();
-        self.0.lock().insert(key(object), text);
+    /// Takes note of what was written, and of what the API server made of it.
+    pub fn note<K: Resource<DynamicType = ()>, S: Serialize>(&self, made: &K, status: &S) {
+        let status = serde_json::to_string(status).unwrap_or_default();
+        self.0.lock().insert(key(made), Written { status, version: version(made) });
     }
+
+    /// Whether this version of the object is no later than what was written last.
+    pub fn is_own<K: Resource<DynamicType = ()>>(&self, object: &K) -> bool {
+        self.0.lock().get(&key(object)).is_some_and(|written| version(object) <= written.version)
+    }
+}
+
+/// Versions of one object are numbers that grow (KEP-5504).
+fn version<K: Resource>(object: &K) -> u64 {
+    let version = object.meta().resource_version.as_ref();
+    version.and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError, LeaseParams};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 
@@ -26,6 +26,7 @@ pub struct Leadership {
     leads: Receiver<bool>,
     task: JoinHandle<Result<LeaseManager, LeaseManagerError>>,
     leases: Api<Lease>,
+    holder: String,
 }
 
 /// Waits until this operator leads.
@@ -34,58 +35,63 @@ pub struct Leadership {
 /// When the API server refuses the Lease.
 pub async fn win(client: &Client, arguments: &Arguments) -> Result<Leadership, LeaseManagerError> {
     let leases = Api::namespaced(client.clone(), &arguments.namespace);
+    let parameters = LeaseParams::new(&arguments.pod_name, LEASE_SECONDS, LEASE_GRACE);
+    // Watched before a manager reads the Lease: whatever changes after it has read is seen here.
+    let mut seen = std::pin::pin!(seen(&leases));
+    seen.next().await;
     loop {
-        let mut lease = LeaseManagerBuilder::new(client.clone(), LEASE)
+        let manager = LeaseManagerBuilder::new(client.clone(), LEASE)
             .with_namespace(&arguments.namespace)
-            .with_duration(LEASE_SECONDS)
-            .with_grace(LEASE_GRACE);
-        if let Some(name) = &arguments.pod_name {
-            lease = lease.with_identity(name);
-        }
-        let (mut leads, task) = lease.build().await?.watch().await;
-        // Whoever waits sleeps until the Lease would have ended, also where it was given back before. Beginning anew
-        // is what wakes it.
+            .with_parameters(parameters.clone());
+        let (mut leads, task) = manager.build().await?.watch().await;
+        // A manager that waits sleeps until the Lease that it read would have ended, also where it is given back before.
+        // Beginning anew is what wakes it; one that was about to win finds its own name in the Lease.
         let has_won = tokio::select! {
             won = leads.wait_for(|leads| *leads) => won.is_ok(),
-            () = given_back(&leases) => false,
+            () = given_back(&mut seen) => false,
         };
         if has_won {
-            return Ok(Leadership { leads, task, leases });
+            return Ok(Leadership { leads, task, leases, holder: arguments.pod_name.clone() });
         }
         task.abort();
     }
 }
 
-/// Waits until somebody who led leads no more.
-async fn given_back(leases: &Api<Lease>) {
-    let mut was_held = false;
-    let mut seen = std::pin::pin!(seen(leases));
+/// Waits for a change that leaves the Lease without a holder.
+async fn given_back(seen: &mut (impl Stream<Item = Option<Lease>> + Unpin)) {
     while let Some(lease) = seen.next().await {
-        let is_held = lease.and_then(|lease| lease.spec?.holder_identity).is_some();
-        if was_held && !is_held {
+        if holder(lease).is_none() {
             return;
         }
-        was_held = is_held;
     }
 }
 
-/// The Lease after each change; `None` where it was deleted.
-fn seen(leases: &Api<Lease>) -> impl Stream<Item = Option<Lease>> {
-    watcher::watch_object(leases.clone(), LEASE).filter_map(|lease| std::future::ready(lease.ok()))
+fn holder(lease: Option<Lease>) -> Option<String> {
+    lease?.spec?.holder_identity
+}
+
+/// The Lease as it is, and after each change; `None` where it is not there.
+fn seen(leases: &Api<Lease>) -> impl Stream<Item = Option<Lease>> + use<> {
+    let watch = watcher::watch_object(leases.clone(), LEASE).default_backoff();
+    watch.filter_map(|lease| std::future::ready(lease.ok()))
 }
 
 impl Leadership {
-    /// Waits until another one leads, or this one could not renew the Lease in time.
+    /// Waits until the Lease is another's or nobody's, or this one could not renew it in time.
     pub async fn lost(&mut self) {
         let mut seen = std::pin::pin!(seen(&self.leases));
-        // Every renewal is seen; none is seen where the API server is away.
-        let unseen = async {
+        let not_held = async {
+            // Every renewal is seen; none is seen where the API server is away.
             let longest = Duration::from_secs(LEASE_SECONDS);
-            while tokio::time::timeout(longest, seen.next()).await.is_ok_and(|lease| lease.is_some()) {}
+            while let Ok(Some(lease)) = tokio::time::timeout(longest, seen.next()).await {
+                if holder(lease).as_ref() != Some(&self.holder) {
+                    return;
+                }
+            }
         };
         tokio::select! {
             _ = self.leads.wait_for(|leads| !*leads) => {}
-            () = unseen => {}
+            () = not_held => {}
         }
     }
 

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin};
 use crate::apply::{Applier, FIELD_MANAGER};
 use crate::args::Arguments;
-use crate::context::{Context, Error};
+use crate::context::{Context, Error, Statuses};
 use crate::metrics::{self, Metrics};
 use crate::watch::{Feed, Scope, Sight};
 use crate::world::{self, Maker, Reports, World};
@@ -166,7 +166,8 @@ async fn operate(
     stop: CancellationToken,
 ) {
     let changes = Arc::new(Notify::new());
-    let (sight, feeds, background) = Sight::open(client, scope, &changes);
+    let statuses = Arc::<Statuses>::default();
+    let (sight, feeds, background) = Sight::open(client, scope, &changes, &statuses);
     let sight = Arc::new(sight);
     *admin.sight.lock() = Some(sight.clone());
     let (publish, worlds) = watch::channel(Arc::new(World::default()));
@@ -177,7 +178,7 @@ async fn operate(
     for watch in background {
         tasks.spawn(watch.collect::<()>());
     }
-    let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: arguments.pod_name.clone() };
+    let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: Some(arguments.pod_name.clone()) };
     let context = Arc::new(Context {
         client: client.clone(),
         http: reqwest::Client::builder().no_proxy().build().unwrap_or_default(),
@@ -192,7 +193,7 @@ async fn operate(
         pushes: instance::Pushes::default(),
         shared_keys: Mutex::default(),
         built: Mutex::default(),
-        statuses: crate::context::Statuses::default(),
+        statuses,
     });
 
     let mut controllers = Vec::new();

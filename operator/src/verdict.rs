@@ -76,11 +76,11 @@ where
     let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "status": status});
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    match api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch)).await {
+    let made = match api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch)).await {
         Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
-        result => drop(result?),
-    }
-    context.statuses.note(object, status);
+        result => result?,
+    };
+    context.statuses.note(&made, status);
     announce(&context.recorder, &object.object_ref(&()), before, now).await;
     Ok(())
 }

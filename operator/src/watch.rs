@@ -18,6 +18,8 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, SetOnce};
 
+use crate::context::Statuses;
+
 /// Namespaces that are watched.
 #[derive(Clone, Debug)]
 pub enum Scope {
@@ -113,17 +115,23 @@ pub struct Feeds {
 pub type Background = Vec<BoxStream<'static, ()>>;
 
 impl Sight {
-    /// Makes the watches; nothing is asked before they are polled. `changes` hears of every change that can matter.
+    /// Makes the watches; nothing is asked before they are polled. `changes` hears of every change that can matter,
+    /// and controllers besides of a status that is none of `statuses`.
     #[must_use]
-    pub fn open(client: &Client, scope: &Scope, changes: &Arc<Notify>) -> (Self, Feeds, Background) {
-        let (proxies, proxy_feeds) = shelf(scope.apis(client), changes);
-        let (upstreams, upstream_feeds) = shelf(scope.apis(client), changes);
-        let (groups, group_feeds) = shelf(scope.apis(client), changes);
-        let (registries, registry_feeds) = shelf(scope.apis(client), changes);
-        let (bindings, binding_feeds) = shelf(scope.apis(client), changes);
-        let (namespaces, namespace_feeds) = shelf(vec![Api::all(client.clone())], changes);
-        let (secrets, secret_feeds) = shelf(scope.apis(client), changes);
-        let (config_maps, config_map_feeds) = shelf(scope.apis(client), changes);
+    pub fn open(
+        client: &Client,
+        scope: &Scope,
+        changes: &Arc<Notify>,
+        statuses: &Arc<Statuses>,
+    ) -> (Self, Feeds, Background) {
+        let (proxies, proxy_feeds) = shelf(scope.apis(client), changes, statuses);
+        let (upstreams, upstream_feeds) = shelf(scope.apis(client), changes, statuses);
+        let (groups, group_feeds) = shelf(scope.apis(client), changes, statuses);
+        let (registries, registry_feeds) = shelf(scope.apis(client), changes, statuses);
+        let (bindings, binding_feeds) = shelf(scope.apis(client), changes, statuses);
+        let (namespaces, namespace_feeds) = shelf(vec![Api::all(client.clone())], changes, statuses);
+        let (secrets, secret_feeds) = shelf(scope.apis(client), changes, statuses);
+        let (config_maps, config_map_feeds) = shelf(scope.apis(client), changes, statuses);
         let mut background = Background::new();
         background.extend(namespace_feeds.into_iter().map(drained));
         background.extend(secret_feeds.into_iter().map(drained));
@@ -153,17 +161,18 @@ impl Sight {
     }
 }
 
-fn shelf<K>(apis: Vec<Api<K>>, changes: &Arc<Notify>) -> (Shelf<K>, Vec<Feed<K>>)
+fn shelf<K>(apis: Vec<Api<K>>, changes: &Arc<Notify>, statuses: &Arc<Statuses>) -> (Shelf<K>, Vec<Feed<K>>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let feeds = apis.into_iter().map(|api| feed(api, changes.clone())).collect::<Vec<_>>();
+    let feeds = apis.into_iter().map(|api| feed(api, changes.clone(), statuses.clone()));
+    let feeds = feeds.collect::<Vec<_>>();
     let stores = feeds.iter().map(|feed| feed.store.clone()).collect();
     let listed = feeds.iter().map(|feed| feed.listed.clone()).collect();
     (Shelf { stores, listed }, feeds)
 }
 
-fn feed<K>(api: Api<K>, changes: Arc<Notify>) -> Feed<K>
+fn feed<K>(api: Api<K>, changes: Arc<Notify>, statuses: Arc<Statuses>) -> Feed<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -181,7 +190,8 @@ where
                 changes.notify_one();
             }
             std::future::ready(Ok(match event {
-                watcher::Event::Apply(object) | watcher::Event::Delete(object) => is_news.then_some(object),
+                watcher::Event::Apply(object) => (is_news || !statuses.is_own(&object)).then_some(object),
+                watcher::Event::Delete(object) => Some(object),
                 watcher::Event::InitApply(object) => Some(object),
                 watcher::Event::InitDone => {
                     done.set(()).ok();
@@ -206,7 +216,7 @@ fn drained<K: Resource<DynamicType = ()> + Send + Sync + 'static>(feed: Feed<K>)
         .boxed()
 }
 
-/// What was seen of each object last: an update of its status alone is no news to anybody.
+/// What was seen of each object last: an update of its status alone is no news to the world.
 #[derive(Default)]
 struct Seen {
     versions: HashMap<(Option<String>, String), u64>,

@@ -45,8 +45,7 @@ fn instance() -> Vec<Case> {
         spec
     };
     let autoscaling = |least: i32, most: i32| json!({"minReplicas": least, "maxReplicas": most});
-    let volume =
-        "a ReadWriteOnce volume is for one replica; use object storage or accessModes: [ReadWriteMany]";
+    let volume = "a volume is for one replica; use object storage for more";
     let one_replica = "ephemeral storage is for one replica; use object storage for more";
     let url = "must be an http or https URL";
     let root = "must have no path, query, fragment or user name: clients require the registry at the root of the host";
@@ -79,7 +78,7 @@ fn instance() -> Vec<Case> {
         case("spec", one_replica, ephemeral(json!({"replicas": 1})), ephemeral(json!({"replicas": 2}))),
         case("spec", one_replica, ephemeral(json!({})), ephemeral(json!({"autoscaling": autoscaling(1, 2)}))),
         case("spec", volume, claim(1, json!([])), claim(2, json!([]))),
-        case("spec", volume, claim(2, json!(["ReadWriteMany"])), claim(2, json!(["ReadWriteOnce"]))),
+        case("spec", volume, claim(1, json!(["ReadWriteMany"])), claim(2, json!(["ReadWriteMany"]))),
         case(
             "spec.externalURL",
             url,
@@ -92,6 +91,7 @@ fn instance() -> Vec<Case> {
             json!({"externalURL": "https://x/"}),
             json!({"externalURL": "not a url"}),
         ),
+        case("spec.externalURL", url, json!({"externalURL": "https://x"}), json!({"externalURL": "https:"})),
         case(
             "spec.externalURL",
             root,
@@ -121,6 +121,12 @@ fn instance() -> Vec<Case> {
             plain,
             json!({"additionalURLs": ["http://main.svc:5000", "https://x/"]}),
             json!({"additionalURLs": ["https://x", "https://x/a"]}),
+        ),
+        case(
+            "spec.additionalURLs",
+            plain,
+            json!({"additionalURLs": ["https://[::1]:5000"]}),
+            json!({"additionalURLs": ["https:"]}),
         ),
         case(
             "spec.cleanup.schedule",
@@ -232,6 +238,12 @@ fn instance() -> Vec<Case> {
             s3(json!({"endpoint": "https://s3.example.com"})),
             s3(json!({"endpoint": "https://key:secret@s3.example.com"})),
         ),
+        case(
+            "spec.storage.s3.endpoint",
+            endpoint,
+            s3(json!({"endpoint": "http://[::1]:7070"})),
+            s3(json!({"endpoint": "http://:7070"})),
+        ),
         case("spec.storage.s3.prefix", prefix, s3(json!({"prefix": "a/b"})), s3(json!({"prefix": "/a"}))),
         case("spec.storage.s3.prefix", prefix, s3(json!({"prefix": "a"})), s3(json!({"prefix": "a//b"}))),
         case("spec.tls", certificate, json!({"tls": {"secretRef": {"name": "tls"}}}), json!({"tls": {}})),
@@ -268,6 +280,8 @@ fn upstream() -> Vec<Case> {
             json!({"allowedGroups": {"from": "All", "selector": {}}}),
         ),
         case("spec.url", "must be an http or https URL", url("https://x/path"), url("ftp://x")),
+        case("spec.url", "must be an http or https URL", url("https://[::1]:5000"), url("https:")),
+        case("spec.url", "must be an http or https URL", url("https://x"), url("https:///path")),
         case(
             "spec.url",
             "put credentials in credentialsSecretRef, never in the URL",
@@ -331,6 +345,11 @@ fn registry_and_binding() -> Vec<Case> {
     let registry = |upstreams: Value| json!({"upstreams": upstreams});
     let variables = json!({"configMapName": "variables", "secretName": "credentials"});
     let once = "each upstream may stand in the list once";
+    let binding = |field, message, accepted, refused| case("PullBinding", field, message, accepted, refused);
+    let name = "must be a name: lower-case letters, digits, '-' and '.'";
+    let names = "each must be a name: lower-case letters, digits, '-' and '.'";
+    let asked =
+        |map: &str, secret: &str| json!({"ciVariables": {"configMapName": map, "secretName": secret}});
     vec![
         case(
             "VirtualRegistry",
@@ -353,6 +372,26 @@ fn registry_and_binding() -> Vec<Case> {
             json!({"serviceAccounts": ["default"]}),
             json!({"pullSecretName": null, "ciVariables": variables, "serviceAccounts": ["default"]}),
         ),
+        binding(
+            "spec.pullSecretName",
+            name,
+            json!({"pullSecretName": "pull.team-a"}),
+            json!({"pullSecretName": "Pull"}),
+        ),
+        binding(
+            "spec.pullSecretName",
+            name,
+            json!({"pullSecretName": "0"}),
+            json!({"pullSecretName": "a/../b"}),
+        ),
+        binding(
+            "spec.serviceAccounts",
+            names,
+            json!({"serviceAccounts": ["default", "ci.runner"]}),
+            json!({"serviceAccounts": ["default", "-runner"]}),
+        ),
+        binding("spec.ciVariables.configMapName", name, asked("a", "b"), asked("a b", "b")),
+        binding("spec.ciVariables.secretName", name, asked("a", "b"), asked("a", "b-")),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! What objects say that others keep from serving, and that they say so no longer when it is mended.
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::ground::Ground;
@@ -117,6 +118,48 @@ async fn an_upstream_that_nobody_refers_to_says_so() {
     let Some(stage) = Stage::new().await else { return };
     stage.apply(upstream("hub")).await;
     stage.says("RegistryUpstream", "hub", "Reachable", "Unknown", "NotInUse").await;
+}
+
+#[tokio::test]
+async fn a_status_that_somebody_else_edits_is_mended() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(proxy("main")).await;
+    stage.apply(upstream("hub")).await;
+    stage.apply(group("team", "team-a")).await;
+    let registry = json!({"groupRef": {"name": "team"}, "upstreams": [{"name": "hub"}]});
+    stage.apply(object("VirtualRegistry", "all", registry)).await;
+    stage
+        .apply(object("PullBinding", "ci", json!({"groupRef": {"name": "team"}, "pullSecretName": "p"})))
+        .await;
+    let _pod = FakePod::of(&stage, "main").await;
+    let objects = [
+        ("DependencyProxy", "main"),
+        ("RegistryUpstream", "hub"),
+        (GROUP, "team"),
+        ("VirtualRegistry", "all"),
+        ("PullBinding", "ci"),
+    ];
+    for (kind, name) in objects {
+        // An upstream that no pod has asked stays Unknown.
+        let settled = |object: &Value| {
+            let ready = object["status"]["ready"].as_str();
+            ready == Some("True") || (kind == "RegistryUpstream" && ready == Some("Pending"))
+        };
+        stage.until(kind, name, "is settled", settled).await;
+    }
+    for (kind, name) in objects {
+        let before = stage.get(kind, name).await.unwrap()["status"].clone();
+        for lie in [json!({"ready": "Nonsense"}), json!({"conditions": []}), json!(null)] {
+            let edit = Patch::Merge(json!({"status": lie}));
+            stage.of(kind).patch_status(name, &PatchParams::default(), &edit).await.unwrap();
+            let is_mended = |object: &Value| {
+                let reason = |status: &Value| status["conditions"][0]["reason"].clone();
+                let status = &object["status"];
+                status["ready"] == before["ready"] && reason(status) == reason(&before)
+            };
+            stage.until(kind, name, &format!("is mended of {lie}"), is_mended).await;
+        }
+    }
 }
 
 #[tokio::test]

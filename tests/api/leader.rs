@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use harness::api_server::ApiServer;
 use harness::operator::{Arguments, Operator};
 
+use crate::relay::Relay;
 use crate::stage::{Stage, group, proxy};
 
 /// A second operator of the same place.
@@ -28,6 +30,25 @@ async fn an_operator_that_is_told_to_stop_hands_over_within_seconds() {
     stage.apply(proxy("main")).await;
     stage.apply(group("team", "team-a")).await;
     stage.says("DependencyProxyGroup", "team", "Accepted", "True", "Accepted").await;
+}
+
+#[tokio::test]
+async fn a_lease_that_is_given_back_while_a_standby_begins_is_taken_at_once() {
+    let Some(mut stage) = Stage::new().await else { return };
+    let Some(server) = ApiServer::shared().await else { return };
+    // The standby learns what the Lease is before, and what becomes of it not yet.
+    let relay = Relay::start(server, None).await;
+    relay.hold_lists_of("leases");
+    let kubeconfig = relay.kubeconfig().to_owned();
+    let arguments = Arguments { pod_name: "standby".to_owned(), kubeconfig, ..stage.arguments.clone() };
+    let mut second = Operator::launch(&arguments);
+    relay.is_asked("coordination.k8s.io", "leases", "list").await;
+    stage.operator.terminate().await;
+    let given_back = Instant::now();
+    relay.resume();
+    second.leads().await;
+    let took = given_back.elapsed();
+    assert!(took < Duration::from_secs(5), "it took {took:?}\n{}", second.log());
 }
 
 #[tokio::test]

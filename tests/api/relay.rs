@@ -21,8 +21,8 @@ use tokio::task::AbortHandle;
 
 /// The way, for one client.
 pub(crate) struct Relay {
-    is_open: watch::Sender<bool>,
-    asked: Arc<Mutex<BTreeSet<Call>>>,
+    closed: watch::Sender<Closed>,
+    asked: watch::Sender<BTreeSet<Call>>,
     refused: Arc<Mutex<Vec<String>>>,
     kubeconfig: PathBuf,
     server: AbortHandle,
@@ -32,11 +32,19 @@ pub(crate) struct Relay {
 /// API group, resource with subresource, verb: as rules of RBAC name them.
 pub(crate) type Call = (String, String, String);
 
+/// What does not get through.
+#[derive(Clone, Copy, PartialEq)]
+enum Closed {
+    Nothing,
+    Everything,
+    ListsOf(&'static str),
+}
+
 #[derive(Clone)]
 struct Way {
     client: Client,
-    is_open: watch::Receiver<bool>,
-    asked: Arc<Mutex<BTreeSet<Call>>>,
+    closed: watch::Receiver<Closed>,
+    asked: watch::Sender<BTreeSet<Call>>,
     refused: Arc<Mutex<Vec<String>>>,
 }
 
@@ -51,10 +59,10 @@ impl Relay {
             let groups = ["system:serviceaccounts", "system:authenticated"].map(str::to_owned);
             config.auth_info.impersonate_groups = Some(groups.into());
         }
-        let (sender, is_open) = watch::channel(true);
-        let (asked, refused) = (Arc::default(), Arc::default());
+        let (sender, closed) = watch::channel(Closed::Nothing);
+        let (asked, refused) = (watch::Sender::default(), Arc::default());
         let client = Client::try_from(config).unwrap();
-        let way = Way { client, is_open, asked: Arc::clone(&asked), refused: Arc::clone(&refused) };
+        let way = Way { client, closed, asked: asked.clone(), refused: Arc::clone(&refused) };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(pass).with_state(way);
@@ -68,7 +76,7 @@ impl Relay {
             "users": [{"name": "nobody", "user": {}}],
         });
         std::fs::write(&kubeconfig, content.to_string()).unwrap();
-        Self { is_open: sender, asked, refused, kubeconfig, server: task.abort_handle(), _folder: folder }
+        Self { closed: sender, asked, refused, kubeconfig, server: task.abort_handle(), _folder: folder }
     }
 
     /// A kubeconfig that leads through it.
@@ -78,22 +86,43 @@ impl Relay {
 
     /// Nothing gets through any more, and nobody is told.
     pub(crate) fn pause(&self) {
-        self.is_open.send_replace(false);
+        self.closed.send_replace(Closed::Everything);
+    }
+
+    /// No list of these objects gets through any more.
+    pub(crate) fn hold_lists_of(&self, resource: &'static str) {
+        self.closed.send_replace(Closed::ListsOf(resource));
     }
 
     /// Everything gets through again.
     pub(crate) fn resume(&self) {
-        self.is_open.send_replace(true);
+        self.closed.send_replace(Closed::Nothing);
     }
 
     /// What was asked so far, of the API server's objects.
     pub(crate) fn asked(&self) -> BTreeSet<Call> {
-        self.asked.lock().unwrap().clone()
+        self.asked.borrow().clone()
+    }
+
+    /// Waits until somebody has asked this.
+    pub(crate) async fn is_asked(&self, group: &str, resource: &str, verb: &str) {
+        let call = (group.to_owned(), resource.to_owned(), verb.to_owned());
+        self.asked.subscribe().wait_for(|asked| asked.contains(&call)).await.unwrap();
     }
 
     /// What the API server answered with 403.
     pub(crate) fn refused(&self) -> Vec<String> {
         self.refused.lock().unwrap().clone()
+    }
+}
+
+impl Closed {
+    fn holds(self, calls: &[Call]) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::ListsOf(name) => calls.iter().any(|(_, resource, verb)| resource == name && verb == "list"),
+        }
     }
 }
 
@@ -104,10 +133,11 @@ impl Drop for Relay {
 }
 
 async fn pass(State(way): State<Way>, request: Request) -> Response {
-    let mut is_open = way.is_open.clone();
-    let _ = is_open.wait_for(|open| *open).await;
+    let mut closed = way.closed.clone();
     let line = format!("{} {}", request.method(), request.uri());
-    way.asked.lock().unwrap().extend(calls(&request));
+    let calls = calls(&request);
+    way.asked.send_modify(|asked| asked.extend(calls.iter().cloned()));
+    let _ = closed.wait_for(|closed| !closed.holds(&calls)).await;
     let (mut parts, body) = request.into_parts();
     // The client on the other side says these for itself.
     parts.headers.remove(http::header::HOST);
@@ -119,9 +149,9 @@ async fn pass(State(way): State<Way>, request: Request) -> Response {
     }
     let (parts, body) = answer.into_parts();
     let pieces = Body::new(body).into_data_stream().then(move |piece| {
-        let mut is_open = is_open.clone();
+        let mut closed = closed.clone();
         async move {
-            let _ = is_open.wait_for(|open| *open).await;
+            let _ = closed.wait_for(|closed| *closed != Closed::Everything).await;
             piece
         }
     });

@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use config::ObjectId;
 use futures_util::{StreamExt, stream};
 use harness::operator::{Arguments, Operator, release};
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::pod::served;
+use crate::pod::{documents, served};
 use crate::stage::{Stage, group, object, proxy, upstream};
 
 const GROUPS: usize = 2000;
@@ -43,11 +44,10 @@ async fn one_change_among_eight_thousand_objects_is_in_the_documents_within_a_se
     };
     stream::iter(upstreams.chain(groups).chain(bindings)).for_each_concurrent(AT_ONCE, create).await;
     let created = began.elapsed();
-    let last = format!("binding-{}", BINDINGS - 1);
-    converged(&stage, &last).await;
+    let id = ObjectId { namespace: stage.namespace.clone(), name: "main".to_owned() };
+    converged(&stage, &id).await;
     let converged = began.elapsed();
 
-    let id = config::ObjectId { namespace: stage.namespace.clone(), name: "main".to_owned() };
     let mut times = Vec::new();
     for seconds in [60, 120, 180] {
         let change = json!({"spec": {"recheckAfterSeconds": seconds}});
@@ -57,7 +57,7 @@ async fn one_change_among_eight_thousand_objects_is_in_the_documents_within_a_se
         let is_new = |secret: &Value| secret["metadata"]["resourceVersion"] != before;
         stage.until("Secret", "main-dependency-proxy-documents", "has the change", is_new).await;
         times.push(changed.elapsed());
-        let text = crate::pod::documents(&stage.client, &id).await.unwrap();
+        let text = documents(&stage.client, &id).await.unwrap();
         let config = served(&text, &id).expect("they serve");
         assert_eq!(config.groups["group-7"].recheck_after, Duration::from_secs(seconds));
         assert_eq!(config.groups.len(), GROUPS);
@@ -79,22 +79,22 @@ async fn one_change_among_eight_thousand_objects_is_in_the_documents_within_a_se
     assert!(time <= bound, "one change took {time:?} to the Secret");
 }
 
-/// Waits until all is rendered, with what bindings pull with: the documents change no more.
-async fn converged(stage: &Stage, last: &str) {
-    let credentials = format!("{last}-dependency-proxy-credentials");
-    let mut before = Value::Null;
-    for _ in 0..100 {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let now = version(stage).await;
-        if now == before && stage.get("Secret", &credentials).await.is_some() {
+/// Waits until what every binding pulls with is in the documents: then they change no more.
+async fn converged(stage: &Stage, id: &ObjectId) {
+    loop {
+        let before = version(stage).await;
+        let text = documents(&stage.client, id).await.unwrap();
+        let config = served(&text, id).expect("they serve");
+        let has = |n| {
+            let username = format!("{}.binding-{n}", stage.namespace);
+            config.credentials.named(&username).next().is_some()
+        };
+        if (0..BINDINGS).all(has) {
             return;
         }
-        before = now;
+        let is_new = |secret: &Value| secret["metadata"]["resourceVersion"] != before;
+        stage.until("Secret", "main-dependency-proxy-documents", "has more bindings", is_new).await;
     }
-    panic!(
-        "the documents still change after five minutes:\n{}",
-        &stage.operator.log()[..2000.min(stage.operator.log().len())]
-    );
 }
 
 async fn version(stage: &Stage) -> Value {

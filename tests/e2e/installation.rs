@@ -200,7 +200,17 @@ impl Instance<'_> {
         self.kubectl().run(&arguments).await.succeeds();
     }
 
-    pub(crate) async fn rolled_out(&self) {
+    /// Changes what pods are made of, and waits until all are new.
+    pub(crate) async fn change(&self, patch: &str) {
+        let deployment = "deployment/main-dependency-proxy";
+        let generation = async || {
+            let live = self.kubectl().json(&["get", "-n", &self.name, deployment]).await;
+            live["metadata"]["generation"].as_u64().unwrap()
+        };
+        let next = generation().await + 1;
+        self.patch("dependencyproxy/main", patch).await;
+        let seen = format!("jsonpath={{.status.observedGeneration}}={next}");
+        self.kubectl().wait(&self.name, deployment, &seen).await;
         self.installation.rolled_out(&self.name, "main-dependency-proxy").await;
     }
 

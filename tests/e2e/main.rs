@@ -18,6 +18,7 @@ macro_rules! say {
 }
 
 mod continuity;
+mod examples;
 mod faults;
 mod ground;
 mod installation;

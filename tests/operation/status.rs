@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use harness::hostile::Upstream;
 use harness::proxy::ProxyProcess;
+use harness::s3::S3;
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::ground::{admin, client, prepared, proxy_of, run};
+use crate::s3::store;
 
 async fn status(proxy: &ProxyProcess) -> Value {
     serde_json::from_str(&admin(proxy, Method::GET, "/status", "").await.1).unwrap()
@@ -104,6 +106,25 @@ async fn a_store_that_works_and_one_that_cannot_be_reached_are_shown() {
     let proxy = proxy.start().await;
     let status = until(&proxy, "the bucket was asked", |s| s["store"]["reachable"] == json!(false)).await;
     assert!(["Unreachable", "Timeout"].contains(&status["store"]["reason"].as_str().unwrap()), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_not_there_and_one_that_refuses_are_told_apart() {
+    let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
+    let shown = async |secret_key: &'static str| {
+        let proxy = proxy_of(&upstream, |d| store(d, &s3, secret_key)).await;
+        let status = until(&proxy, "the bucket was asked", |s| !s["store"]["reachable"].is_null()).await;
+        assert!(!status.to_string().contains(secret_key), "{status}");
+        let text = |field: &str| status["store"][field].as_str().unwrap().to_owned();
+        (text("reason"), text("message"))
+    };
+    let (reason, message) = shown(S3::SECRET_KEY).await;
+    assert_eq!(reason, "BucketNotFound", "{message}");
+    let _folder = s3.bucket("blobs");
+    let (reason, message) = shown("not-that-secret-key").await;
+    assert_eq!(reason, "AccessDenied", "{message}");
+    let (reason, message) = shown(S3::SECRET_KEY).await;
+    assert_eq!(reason, "Reachable", "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

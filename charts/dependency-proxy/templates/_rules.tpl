@@ -2,7 +2,7 @@
 {{- define "dp.namespacedRules" -}}
 - apiGroups: [dependencyproxy.dev]
   resources: [dependencyproxies, registryupstreams, dependencyproxygroups, virtualregistries, pullbindings]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # The finalizer that takes pull secrets back from service accounts.
 - apiGroups: [dependencyproxy.dev]
   resources: [pullbindings]
@@ -17,45 +17,46 @@
   verbs: [patch]
 # Owner references that block deletion need this where OwnerReferencesPermissionEnforcement is on.
 - apiGroups: [dependencyproxy.dev]
-  resources:
-    - dependencyproxies/finalizers
-    - registryupstreams/finalizers
-    - dependencyproxygroups/finalizers
-    - virtualregistries/finalizers
-    - pullbindings/finalizers
+  resources: [dependencyproxies/finalizers, pullbindings/finalizers]
   verbs: [update]
+# Accounts, keys, certificates and documents: they are watched, written, and taken back from whoever may pull no more.
 - apiGroups: [""]
-  resources: [secrets, configmaps, services, serviceaccounts, persistentvolumeclaims]
+  resources: [secrets, configmaps]
   verbs: [get, list, watch, create, patch, delete]
-# imagePullSecrets is one list of several owners: read, changed, and written back with its resourceVersion.
+# What is watched so that it is mended at once. It goes with its owner: nothing of it is deleted.
 - apiGroups: [""]
-  resources: [serviceaccounts]
-  verbs: [update]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+# imagePullSecrets of a service account is one list of several owners: read, and patched with its resourceVersion.
+- apiGroups: [""]
+  resources: [serviceaccounts, persistentvolumeclaims]
+  verbs: [get, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, create, patch]
 # The annotation that makes kubelet refresh the documents at once.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, patch]
-- apiGroups: [apps]
-  resources: [deployments]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [policy]
-  resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, patch]
+# What an instance has as long as it asks for it.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, ingresses]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [cert-manager.io]
   resources: [certificates]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors, prometheusrules]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
@@ -65,5 +66,5 @@
 {{- define "dp.clusterRules" -}}
 - apiGroups: [""]
   resources: [namespaces]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end }}

@@ -62,15 +62,18 @@ use crate::{AllowedNamespaces, NamespacedReference, Quota};
     "ephemeral storage is for one replica; use object storage for more"
 ))]
 #[x_kube(validation = (
-    "!has(self.storage.persistentVolumeClaim) || ((!has(self.replicas) || self.replicas <= 1) && !has(self.autoscaling)) || (has(self.storage.persistentVolumeClaim.accessModes) && 'ReadWriteMany' in self.storage.persistentVolumeClaim.accessModes)",
-    "a ReadWriteOnce volume is for one replica; use object storage or accessModes: [ReadWriteMany]"
+    "!has(self.storage.persistentVolumeClaim) || ((!has(self.replicas) || self.replicas <= 1) && !has(self.autoscaling))",
+    "a volume is for one replica; use object storage for more"
 ))]
 pub struct DependencyProxySpec {
     /// What clients reach the proxy at: http or https, no path, query or user name.
     #[serde(rename = "externalURL")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(
-        validation = ("isURL(self) && url(self).getScheme() in ['https', 'http']", "must be an http or https URL"),
+        validation = (
+            "isURL(self) && url(self).getScheme() in ['https', 'http'] && url(self).getHostname() != ''",
+            "must be an http or https URL"
+        ),
         validation = (
             "isURL(self) && url(self).getEscapedPath() in ['', '/'] && size(url(self).getQuery()) == 0 && !self.contains('@') && !self.contains('#')",
             "must have no path, query, fragment or user name: clients require the registry at the root of the host"
@@ -82,7 +85,7 @@ pub struct DependencyProxySpec {
     #[serde(rename = "additionalURLs", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 2048)))]
     #[x_kube(validation = (
-        "self.all(u, isURL(u) && url(u).getScheme() in ['https', 'http'] && url(u).getEscapedPath() in ['', '/'] && !u.contains('?') && !u.contains('#') && !u.contains('@'))",
+        "self.all(u, isURL(u) && url(u).getScheme() in ['https', 'http'] && url(u).getHostname() != '' && url(u).getEscapedPath() in ['', '/'] && !u.contains('?') && !u.contains('#') && !u.contains('@'))",
         "each must be an http or https URL without path, query, fragment or user name"
     ))]
     pub additional_urls: Vec<String>,

@@ -44,7 +44,10 @@ pub struct S3 {
     /// URL of an S3 server, http or https. Default: AWS in `region`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = ("isURL(self) && url(self).getScheme() in ['https', 'http'] && !self.contains('@')", "must be an http or https URL without user name"))]
+    #[x_kube(validation = (
+        "isURL(self) && url(self).getScheme() in ['https', 'http'] && url(self).getHostname() != '' && !self.contains('@')",
+        "must be an http or https URL without user name"
+    ))]
     pub endpoint: Option<String>,
     /// Prefix of every key, without slashes at its ends. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,7 +105,7 @@ pub struct PersistentVolumeClaim {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
-    /// Access modes; more than one replica needs ReadWriteMany. Default: ReadWriteOnce.
+    /// Access modes. Default: ReadWriteOnce.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), inner(length(min = 1, max = 32)))]
     pub access_modes: Vec<String>,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Kind, ObjectId, Reason};
+use config::{Kind, ObjectId, Reason, is_object_name};
 use crds::{PullBinding, PullBindingStatus};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -20,7 +20,7 @@ use kube::runtime::finalizer::{Event, finalizer};
 use kube::{Api, Resource, ResourceExt};
 use url::Url;
 
-use crate::apply::{Object, Outcome, is_name};
+use crate::apply::{Object, Outcome};
 use crate::condition::State;
 use crate::context::{Context, Error};
 use crate::verdict::{self, conditions};
@@ -243,7 +243,7 @@ async fn delete_own(binding: &PullBinding, kind: &str, name: &str, context: &Con
         "ConfigMap" => ApiResource::erase::<ConfigMap>(&()),
         _ => ApiResource::erase::<Secret>(&()),
     };
-    if !is_name(name) {
+    if !is_object_name(name) {
         return Ok(());
     }
     let namespace = id_of(binding).namespace;

@@ -5,12 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use config::is_object_name;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-
-use crate::apply::is_name;
 
 /// Tries when somebody else writes at the same time.
 const TRIES: usize = 5;
@@ -39,7 +38,7 @@ pub(super) async fn set(
     (account, secret): &Grant,
     wanted: bool,
 ) -> Result<bool, kube::Error> {
-    if !is_name(account) {
+    if !is_object_name(account) {
         return Ok(false);
     }
     let api = Api::<ServiceAccount>::namespaced(client.clone(), namespace);

@@ -309,13 +309,13 @@ async fn write_status(
     if context.statuses.is_news(proxy, proxy.status.as_ref(), &status) {
         let patch = json!({"apiVersion": crds::API_VERSION, "kind": "DependencyProxy", "status": status});
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        match api.patch_status(&id.name, &parameters, &Patch::Apply(patch)).await {
+        let made = match api.patch_status(&id.name, &parameters, &Patch::Apply(patch)).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(true),
-            result => drop(result?),
-        }
+            result => result?,
+        };
         let before = proxy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         announce(&context.recorder, &proxy.object_ref(&()), before, &status.conditions).await;
-        context.statuses.note(proxy, &status);
+        context.statuses.note(&made, &status);
     }
     let settled = |kind: &str, wanted: &str| {
         status.conditions.iter().any(|condition| condition.type_ == kind && condition.status == wanted)

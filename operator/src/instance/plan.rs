@@ -78,12 +78,6 @@ impl Plan {
             );
             return Err(Refusal { reason: "TooManyDocuments", message });
         }
-        let several = spec.autoscaling.is_some() || spec.replicas.is_some_and(|replicas| replicas > 1);
-        if spec.storage.persistent_volume_claim.is_some() && several {
-            let message =
-                "a volume for several replicas is not supported yet; use s3, or one replica".to_owned();
-            return Err(Refusal { reason: "Unsupported", message });
-        }
         let Ok(url) = Url::parse(&spec.external_url) else {
             let message = "spec.externalURL is no URL; correct it".to_owned();
             return Err(Refusal { reason: "InvalidSpec", message });

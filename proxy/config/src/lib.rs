@@ -20,7 +20,7 @@ mod typed;
 pub use config::*;
 pub use credential::{Owner, PullCredential, PullCredentials};
 pub use documents::{Document, Kind, Origin, parse};
-pub use judge::{Judgement, Options, judge};
+pub use judge::{Judgement, Options, is_object_name, judge};
 pub use problem::{Problem, Severity};
 pub use reason::Reason;
 pub use secret::{Secret, TokenHash, fingerprint};

@@ -44,6 +44,9 @@ fn check(report: &mut Report<'_>, spec: &PullBindingSpec) {
     report.within("spec.tokenTTLSeconds", spec.token_ttl_seconds, 3600..=2_592_000);
     report.within("spec.overlapSeconds", spec.overlap_seconds, 0..=2_592_000);
     report.count("spec.serviceAccounts", spec.service_accounts.len(), 0..=20);
+    for (index, account) in spec.service_accounts.iter().enumerate() {
+        report.name(&format!("spec.serviceAccounts[{index}]"), account);
+    }
     report.unique("spec.serviceAccounts", "", spec.service_accounts.iter().map(String::as_str));
     report.check(
         spec.service_accounts.is_empty() || spec.pull_secret_name.is_some(),
@@ -55,11 +58,11 @@ fn check(report: &mut Report<'_>, spec: &PullBindingSpec) {
         || spec.credentials_secret_ref.is_some();
     report.check(asks, "spec", "must have at least one of pullSecretName and ciVariables; add one");
     if let Some(name) = &spec.pull_secret_name {
-        report.length("spec.pullSecretName", name, 1..=253);
+        report.name("spec.pullSecretName", name);
     }
     if let Some(variables) = &spec.ci_variables {
-        report.length("spec.ciVariables.configMapName", &variables.config_map_name, 1..=253);
-        report.length("spec.ciVariables.secretName", &variables.secret_name, 1..=253);
+        report.name("spec.ciVariables.configMapName", &variables.config_map_name);
+        report.name("spec.ciVariables.secretName", &variables.secret_name);
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use crate::{Config, Document, ObjectId, Problem, fingerprint};
 use reference::{Ruling, Rulings};
+pub use report::is_object_name;
 use set::Set;
 
 /// What a judgement depends on besides the documents.

@@ -72,6 +72,13 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// The name of an object.
+    pub(super) fn name(&mut self, field: &str, text: &str) {
+        if !is_object_name(text) {
+            self.error(field, "must be a name: 1 to 253 lower-case letters, digits, '-' and '.'");
+        }
+    }
+
     /// A list within bounds.
     pub(super) fn count(&mut self, field: &str, length: usize, bounds: RangeInclusive<usize>) {
         if !bounds.contains(&length) {
@@ -91,5 +98,27 @@ impl<'a> Report<'a> {
                 );
             }
         }
+    }
+}
+
+/// Whether an object of Kubernetes may have this name; no other is ever part of a path.
+#[must_use]
+pub fn is_object_name(text: &str) -> bool {
+    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_part = |part: &str| {
+        !part.is_empty() && !part.starts_with('-') && !part.ends_with('-') && part.bytes().all(is_inner)
+    };
+    text.len() <= 253 && text.split('.').all(is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_object_name;
+
+    #[test]
+    fn a_name_is_nothing_that_leads_elsewhere_in_a_path() {
+        assert!(["a", "pull-secret.team-a", "0"].iter().all(|name| is_object_name(name)));
+        let others = ["", "A", "a b", "a/b", "..", "a..b", "a?dryRun=All", "-a", "a-", "%2e"];
+        assert!(!others.iter().any(|name| is_object_name(name)));
     }
 }

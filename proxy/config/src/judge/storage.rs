@@ -45,15 +45,12 @@ pub(super) fn judge(
     if storage.ephemeral.is_some() && several {
         report.error("spec.replicas", "must be 1 with ephemeral storage; use s3 for more replicas");
     }
+    if storage.persistent_volume_claim.is_some() && several {
+        report.error("spec.replicas", "must be 1 with a volume; use s3 for more replicas");
+    }
     if let Some(claim) = &storage.persistent_volume_claim {
         super::instance::size(report, "spec.storage.persistentVolumeClaim.size", &claim.size);
         report.count("spec.storage.persistentVolumeClaim.accessModes", claim.access_modes.len(), 0..=4);
-        if several && !claim.access_modes.iter().any(|m| m == "ReadWriteMany") {
-            report.error(
-                "spec.replicas",
-                "must be 1 with a ReadWriteOnce volume; use s3 or accessModes: [ReadWriteMany]",
-            );
-        }
     }
     match &storage.s3 {
         Some(bucket) => s3(report, namespace, bucket, set).map(Storage::S3),

@@ -106,12 +106,14 @@ fn fields_that_cannot_be_are_named() {
     told(
         &binding(
             "p",
-            "serviceAccounts: [a]\noverlapSeconds: -1\nciVariables: {configMapName: c, secretName: ''}",
+            "serviceAccounts: [Nor This]\noverlapSeconds: -1\nciVariables: {configMapName: c/d, secretName: ''}",
         ),
         &[
+            "bad.yaml:6 PullBinding b/p spec.serviceAccounts[0]: must be a name: 1 to 253 lower-case letters, digits, '-' and '.'",
             "bad.yaml:6 PullBinding b/p spec.serviceAccounts: need pullSecretName: that is the Secret that they get; add it",
             "bad.yaml:7 PullBinding b/p spec.overlapSeconds: must be 0 to 2592000",
-            "bad.yaml:8 PullBinding b/p spec.ciVariables.secretName: must have 1 to 253 characters",
+            "bad.yaml:8 PullBinding b/p spec.ciVariables.configMapName: must be a name: 1 to 253 lower-case letters, digits, '-' and '.'",
+            "bad.yaml:8 PullBinding b/p spec.ciVariables.secretName: must be a name: 1 to 253 lower-case letters, digits, '-' and '.'",
         ],
     );
 }
