@@ -8,6 +8,7 @@ use oci::{Algorithm, Digest, Name};
 use prometheus_client::registry::Registry;
 
 use super::Fills;
+use crate::cache::claims::Claims;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::store::{Holder, Store};
@@ -31,7 +32,8 @@ async fn who_has_shown_no_right_is_not_taken_into_a_strangers_download() {
     let (metrics, clock) = (Metrics::new(&mut Registry::default()), Clock::system());
     let store = Store::open(&config.instance, folder.path(), metrics.clone(), clock.clone()).unwrap();
     let client = Upstreams::new(metrics.clone(), clock).client(&config.groups["team-a"].upstream, &config);
-    let fills = Fills::new(Arc::new(store), metrics);
+    let store = Arc::new(store);
+    let fills = Fills::new(store.clone(), Claims::new(store, None), metrics);
     let key = (Digest::of(Algorithm::Sha256, b"blob"), "origin".to_owned());
     let join = |group: &str, shown| fills.join(key.clone(), holder(group), client.clone(), shown);
 
