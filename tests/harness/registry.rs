@@ -104,6 +104,12 @@ impl Registry {
         self.process = Some(process);
     }
 
+    /// The process id, for figures of processor time.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Kills it; connections to it are refused from now on.
     pub fn stop(&mut self) {
         self.process = None;

@@ -1,12 +1,16 @@
 //! The local folder: its bound, and what is in it after a crash.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use harness::documents::Documents;
 use harness::hostile::{Fault, Gate, Upstream, noise};
+use harness::proxy::ProxyProcess;
 use harness::pull::Client;
 use http::Method;
+use oci::Digest;
 use serde_json::json;
 
 use crate::MIB;
@@ -127,6 +131,49 @@ async fn what_was_kept_before_a_kill_is_served_after_it() {
     proxy.restart().await;
     upstream.stop().await;
     client(&proxy).pull("library/a", "1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_blob_that_was_cut_is_fetched_again() {
+    let upstream = Upstream::start().await;
+    let bytes = noise(1, 100_000);
+    let digest = upstream.blob("library/a", bytes.clone());
+    let mut proxy = proxy_of(&upstream, |_| {}).await;
+    let cut =
+        |proxy: &ProxyProcess| File::options().write(true).open(kept(proxy, digest)).unwrap().set_len(99_999);
+    client(&proxy).blob("library/a", digest).await.bytes();
+    settled(&proxy).await;
+    cut(&proxy).unwrap();
+    assert!(client(&proxy).blob("library/a", digest).await.bytes() == &bytes, "while it runs");
+    settled(&proxy).await;
+    proxy.kill9();
+    cut(&proxy).unwrap();
+    proxy.restart().await;
+    assert!(client(&proxy).blob("library/a", digest).await.bytes() == &bytes, "while it did not");
+    settled(&proxy).await;
+    assert!(client(&proxy).blob("library/a", digest).await.bytes() == &bytes);
+    assert_eq!(upstream.count(Method::GET, "/blobs/"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_blob_that_is_cut_while_it_is_sent_never_ends_cleanly() {
+    let upstream = Upstream::start().await;
+    // More than the system holds for a client that does not read.
+    let length = 64 * MIB;
+    let digest = upstream.blob("library/a", noise(1, length));
+    let proxy = proxy_of(&upstream, |_| {}).await;
+    let client = client(&proxy);
+    client.blob("library/a", digest).await.bytes();
+    settled(&proxy).await;
+    let response = begin(&client, &format!("library/a/blobs/{digest}")).await;
+    File::options().write(true).open(kept(&proxy, digest)).unwrap().set_len(length as u64 - 1).unwrap();
+    assert!(response.bytes().await.is_err(), "it ended as if it were whole");
+}
+
+/// The file of a kept blob.
+fn kept(proxy: &ProxyProcess, digest: Digest) -> PathBuf {
+    let hex = digest.hex();
+    proxy.data().join("dp.main/v1/blobs/sha256").join(&hex[..2]).join(hex)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,17 +127,16 @@ fn every_flag_of_serve_is_there_with_its_environment_variable() {
     let command = proxy::args::Arguments::command();
     let serve = command.find_subcommand("serve").unwrap();
     let section = section("## Command line");
-    let shown = serve
-        .get_arguments()
-        .filter(|a| !a.is_hide_set())
-        .filter_map(|a| Some((a.get_long()?, a.get_env()?)));
-    let shown = shown.collect::<Vec<_>>();
-    assert!(shown.len() >= 6, "{shown:?}");
-    for (flag, variable) in shown {
-        let row = section.lines().find(|line| line.starts_with(&format!("| `--{flag}`")));
-        let row = row.unwrap_or_else(|| panic!("README.md has no row for --{flag}"));
-        assert!(row.contains(variable.to_str().unwrap()), "{row}");
+    let flags = serve.get_arguments().filter(|a| !a.is_hide_set()).collect::<Vec<_>>();
+    let table = rows(&section);
+    for flag in &flags {
+        let name = format!("--{}", flag.get_long().unwrap());
+        let variable = flag.get_env().unwrap_or_else(|| panic!("{name} has no environment variable"));
+        let row = table.iter().find(|(shown, _)| *shown == name);
+        let (_, row) = row.unwrap_or_else(|| panic!("README.md has no row for {name}"));
+        assert!(row.contains(&format!("`{}`", variable.to_str().unwrap())), "{row}");
     }
+    assert_eq!(table.len(), flags.len(), "README.md has a row for a flag that there is not");
     for subcommand in command.get_subcommands() {
         assert!(
             section.contains(&format!("dependency-proxy {}", subcommand.get_name())),

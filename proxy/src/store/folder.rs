@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use lru::LruCache;
 use oci::Digest;
 use parking_lot::{Mutex, MutexGuard};
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{Timespec, Timestamps, XattrFlags};
 use tempfile::NamedTempFile;
 
 use crate::metrics::Metrics;
@@ -21,6 +21,9 @@ use crate::metrics::Metrics;
 const STEP: u64 = 16 * 1024 * 1024;
 /// The time of last use is written to the disk at most this often: after a restart it orders what to remove.
 const TOUCH: Duration = Duration::from_secs(3600);
+
+/// The attribute of a kept file that says how many bytes were proven: what was cut while nobody ran is not believed.
+const PROVEN_SIZE: &str = "user.dependency-proxy.size";
 
 const USED_NOW: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
@@ -97,18 +100,26 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Opens a kept blob and counts it as used.
+    /// Opens a kept blob and counts it as used. A file that has another size than the blob had is removed.
     ///
     /// # Errors
     /// When the file is there but cannot be read.
     pub(super) fn blob(&self, digest: &Digest) -> io::Result<Option<(Arc<File>, u64)>> {
-        let Some(due) = self.state.lock().kept.get_mut(digest).map(Kept::touch) else { return Ok(None) };
-        match File::open(self.path(digest)) {
+        let kept = self.state.lock().kept.get_mut(digest).map(|kept| (kept.touch(), kept.size));
+        let Some((due, size)) = kept else { return Ok(None) };
+        let path = self.path(digest);
+        match File::open(&path) {
             Ok(file) => {
+                let found = file.metadata()?.len();
+                if found != size {
+                    tracing::warn!(%digest, size, found, "the kept blob is damaged; it is fetched again");
+                    fs::remove_file(path).ok();
+                    self.forget(digest);
+                    return Ok(None);
+                }
                 if due {
                     rustix::fs::futimens(&file, &USED_NOW).ok();
                 }
-                let size = file.metadata()?.len();
                 Ok(Some((Arc::new(file), size)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -253,12 +264,14 @@ impl Spool {
     /// What the disk says; then nothing is kept.
     pub fn keep(self, digest: &Digest) -> io::Result<()> {
         let Self { file, room, .. } = self;
+        let size = file.as_file().metadata()?.len();
+        // A file system without attributes has to be believed.
+        rustix::fs::fsetxattr(file.as_file(), PROVEN_SIZE, &size.to_le_bytes(), XattrFlags::empty()).ok();
         file.as_file().sync_data()?;
         let path = room.folder.path(digest);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        let size = file.as_file().metadata()?.len();
         room.becomes(file, &path, digest, size)
     }
 }
@@ -282,8 +295,15 @@ fn find_blobs(folder: &Path, algorithm: &str, found: &mut Vec<(Digest, u64, Syst
                 continue;
             };
             let metadata = entry.metadata()?;
-            found.push((digest, metadata.len(), metadata.modified()?));
+            let size = proven_size(&entry.path()).unwrap_or(metadata.len());
+            found.push((digest, size, metadata.modified()?));
         }
     }
     Ok(())
+}
+
+fn proven_size(path: &Path) -> Option<u64> {
+    let mut size = [0; 8];
+    let length = rustix::fs::getxattr(path, PROVEN_SIZE, &mut size).ok()?;
+    (length == size.len()).then(|| u64::from_le_bytes(size))
 }

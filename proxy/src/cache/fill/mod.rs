@@ -9,6 +9,8 @@
 mod download;
 mod lead;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::collections::HashMap;

@@ -1,0 +1,48 @@
+//! Who is taken into a download in progress.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+
+use config::{ObjectId, Options, Origin};
+use oci::{Algorithm, Digest, Name};
+use prometheus_client::registry::Registry;
+
+use super::Fills;
+use crate::cache::claims::Claims;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::store::{Holder, Store};
+use crate::upstream::Upstreams;
+
+const GROUP: &str = "{apiVersion: dependencyproxy.dev/v1alpha1, kind: DependencyProxyGroup, \
+    metadata: {name: team-a}, spec: {proxyRef: {name: x}, path: team-a}}";
+
+fn holder(group: &str) -> Holder {
+    let group = ObjectId { namespace: "default".to_owned(), name: group.to_owned() };
+    Holder { origin: "origin".to_owned(), group, repository: Name::parse("library/a").unwrap() }
+}
+
+/// Between the lookup, by which a request has to show no right, and this moment a stranger's download can have begun.
+/// On the one thread of this test no download moves before the test ends.
+#[tokio::test]
+async fn who_has_shown_no_right_is_not_taken_into_a_strangers_download() {
+    let folder = tempfile::tempdir().unwrap();
+    let (documents, _) = config::parse(GROUP, "f.yaml", Origin::File);
+    let config = config::judge(&documents, &Options::default()).config.unwrap();
+    let (metrics, clock) = (Metrics::new(&mut Registry::default()), Clock::system());
+    let store = Store::open(&config.instance, folder.path(), metrics.clone(), clock.clone()).unwrap();
+    let client = Upstreams::new(metrics.clone(), clock).client(&config.groups["team-a"].upstream, &config);
+    let store = Arc::new(store);
+    let fills = Fills::new(store.clone(), Claims::new(store, None), metrics);
+    let key = (Digest::of(Algorithm::Sha256, b"blob"), "origin".to_owned());
+    let join = |group: &str, shown| fills.join(key.clone(), holder(group), client.clone(), shown);
+
+    let begun = join("first", false).unwrap();
+    assert!(join("stranger", false).is_none());
+    assert!(!begun.waits(&holder("stranger")), "it would get a right in the end");
+
+    let joined = join("stranger", true).unwrap();
+    assert!(Arc::ptr_eq(&begun, &joined), "one download for both");
+    assert!(begun.waits(&holder("stranger")));
+    assert!(join("stranger", false).is_some(), "whoever waits has shown it before");
+}
