@@ -41,6 +41,10 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, patch]
+# The cleanup of a bucket: what became of its runs is told in the status.
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get, list, watch, create, patch, delete]
 # What an instance has as long as it asks for it.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]

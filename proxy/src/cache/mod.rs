@@ -153,8 +153,8 @@ impl Cache {
         self.fills.downloads()
     }
 
-    /// How it stands with a claim of this replica, for another one, after at most a [`HEARTBEAT`](crate::replica::HEARTBEAT);
-    /// `None` where it has no such claim.
+    /// How it stands with a claim of this replica, for another one, after at most a [`HEARTBEAT`]; `None` where it has
+    /// no such claim.
     pub async fn claim_state(&self, path: &str, id: &str) -> Option<State> {
         self.claims.state(path, id).await
     }
