@@ -80,7 +80,7 @@ async fn no_pull_fails_while_everything_is_changed() {
 
     let (p99, unchanged) = load.phase(changes, "all changes").await;
     let failures = load.changed.end().await;
-    say!(
+    harness::say!(
         "{} failed (asked 0); p99 {p99:?}, steady {steady:?}, beside it where nothing is changed {unchanged:?} (asked at most twice)",
         failures.len()
     );
@@ -105,7 +105,7 @@ impl Both {
     async fn phase(&self, since: Instant, what: &str) -> (Duration, Duration) {
         let ((pulls, p99), (beside, unchanged)) =
             tokio::join!(self.changed.since(since), self.control.since(since));
-        say!(
+        harness::say!(
             "{what}: {pulls} pulls in {:.1} s, p99 {p99:?}; {beside} where nothing is changed, p99 {unchanged:?}",
             since.elapsed().as_secs_f64()
         );

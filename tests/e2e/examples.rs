@@ -44,7 +44,7 @@ async fn every_example_comes_up_as_it_is_written() {
             is(kubectl, &name, object, condition, wanted).await;
         }
         let table = kubectl.run(&["get", "dp,dpg,ups,vreg,pb", "--all-namespaces"]).await.succeeds().text;
-        say!("{name}:\n{table}");
+        harness::say!("{name}:\n{table}");
         let ours = objects.iter().filter(|object| object["kind"] != "Namespace").map(Value::to_string);
         let ours = ours.collect::<Vec<_>>().join("\n---\n");
         kubectl.run_with(&["delete", "-f", "-", "--ignore-not-found"], &ours).await.succeeds();

@@ -29,7 +29,7 @@ async fn transfers_that_a_killed_pod_breaks_succeed_at_their_first_retry() {
     let bodies =
         join_all(opened.into_iter().map(|response| response.error_for_status().unwrap().bytes())).await;
     let broken = bodies.iter().filter(|body| body.is_err()).count();
-    say!("{broken} of {} transfers broken by the kill", bodies.len());
+    harness::say!("{broken} of {} transfers broken by the kill", bodies.len());
     assert!(bodies.iter().flatten().all(|body| *body == blob.bytes));
     let retries = join_all((0..broken).map(|number| {
         let client = instance.ci(1 + u8::try_from(number % 2).unwrap()).fresh();
@@ -56,7 +56,7 @@ async fn pulls_go_on_while_the_store_is_away() {
     let failures = load.end().await;
     kubectl.run(&["scale", "-n", "store", "deployment/s3", "--replicas=1"]).await.succeeds();
     installation.rolled_out("store", "s3").await;
-    say!("S3 away: {pulls} pulls, {} failed, p99 {p99:?}", failures.len());
+    harness::say!("S3 away: {pulls} pulls, {} failed, p99 {p99:?}", failures.len());
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(pulls > 20, "{pulls} pulls only");
     instance.end().await;
@@ -84,7 +84,7 @@ async fn a_changed_document_is_in_every_pod_within_two_seconds() {
         times.push(at.elapsed());
     }
     times.sort();
-    say!("a changed document in all of 3 pods: {times:?} (asked 2 s)");
+    harness::say!("a changed document in all of 3 pods: {times:?} (asked 2 s)");
     assert!(times[1] <= Duration::from_secs(2), "{times:?}");
     let after = instance.pods().await;
     assert_eq!(pods.len(), after.len(), "no pod was replaced");
@@ -106,7 +106,7 @@ async fn a_revoked_member_is_refused_within_five_seconds() {
         let refused = async || client.fresh().manifest("app", "1").await.status == 403;
         within(Duration::from_secs(5), "alice is refused", refused).await;
     }
-    say!("a revoked member refused after {:?} (asked 5 s)", at.elapsed());
+    harness::say!("a revoked member refused after {:?} (asked 5 s)", at.elapsed());
     // And her token of before as well.
     for client in &alice {
         assert_eq!(client.manifest("app", "1").await.status, 403);

@@ -84,7 +84,7 @@ spec:
         hits += count("hit") + count("revalidated");
     }
     // Nodes have the blobs already, from the tests of the ground: a node asks for what it does not have.
-    say!("two nodes pulled tag and manifest through two replicas: {misses} misses, {hits} hits");
+    harness::say!("two nodes pulled tag and manifest through two replicas: {misses} misses, {hits} hits");
     assert!((1..=4).contains(&misses), "tag and manifest, once per replica at most: {misses}");
     assert!(hits >= 1, "the second node's are hits");
     kubectl.run(&["delete", "namespace", "kubelets-ci", "--wait=false"]).await.succeeds();

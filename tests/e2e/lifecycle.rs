@@ -18,7 +18,7 @@ async fn the_quickstart_ends_with_a_pod_whose_image_came_through_the_proxy() {
     kubectl.wait("default", "deployment/quickstart", "condition=Available").await;
     kubectl.wait("default", "registryupstream/docker-hub", "condition=Ready").await;
     let table = kubectl.run(&["get", "dp,dpg,ups,vreg,pb", "--all-namespaces"]).await.succeeds().text;
-    say!("{table}");
+    harness::say!("{table}");
     let ready = table.lines().filter(|line| line.split_whitespace().nth(2) == Some("True")).count();
     assert!(ready >= 4, "{table}");
     kubectl

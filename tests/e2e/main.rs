@@ -9,14 +9,6 @@
     reason = "a test ends where its ground is missing"
 )]
 
-/// Prints a figure. Not eprintln: the output of a test that passes is hidden, and figures must be seen.
-macro_rules! say {
-    ($($words:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($words)*);
-    }};
-}
-
 mod continuity;
 mod examples;
 mod faults;

@@ -8,6 +8,7 @@ use std::time::Duration;
 pub(super) const NOT_FOUND: &str = "not found";
 pub(super) const DENIED: &str = "permission denied";
 pub(super) const UNAUTHENTICATED: &str = "the credentials were refused";
+const UNUSABLE: &str = "no usable answer";
 
 /// The store could not do it. Never "not there": that is `None`.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -41,7 +42,23 @@ impl From<object_store::Error> for Error {
             E::Unauthenticated { .. } => UNAUTHENTICATED,
             E::Precondition { .. } | E::AlreadyExists { .. } => "somebody else was first",
             E::InvalidPath { .. } => "the path is refused",
-            _ => "no usable answer",
+            // A listing that S3 refuses comes without a kind.
+            E::Generic { source, .. } => by_code(&format!("{source:?}")),
+            _ => UNUSABLE,
         })
+    }
+}
+
+/// The kind of a failure by S3's code in the answer (Amazon S3 API reference, "Error responses").
+fn by_code(answer: &str) -> &'static str {
+    let any = |codes: &[&str]| codes.iter().any(|code| answer.contains(code));
+    if any(&["NoSuchBucket"]) {
+        NOT_FOUND
+    } else if any(&["AccessDenied", "AllAccessDisabled"]) {
+        DENIED
+    } else if any(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"]) {
+        UNAUTHENTICATED
+    } else {
+        UNUSABLE
     }
 }
