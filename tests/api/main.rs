@@ -12,6 +12,7 @@
 
 mod bindings;
 mod cases;
+mod cleanup;
 mod conditions;
 mod crds;
 mod ground;

@@ -7,6 +7,7 @@ use harness::kubectl::Kubectl;
 use harness::operator::{Arguments, Operator};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
@@ -239,6 +240,7 @@ pub(crate) fn resource(kind: &str) -> ApiResource {
         "Namespace" => ApiResource::erase::<Namespace>(&()),
         "Lease" => ApiResource::erase::<Lease>(&()),
         "Deployment" => ApiResource::erase::<Deployment>(&()),
+        "CronJob" => ApiResource::erase::<CronJob>(&()),
         "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
         "HorizontalPodAutoscaler" => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
         "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),

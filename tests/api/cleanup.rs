@@ -1,0 +1,70 @@
+//! The cleanup of a bucket, as the operator runs it.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, proxy};
+
+const JOB: &str = "main-dependency-proxy-cleanup";
+
+fn with_bucket() -> Value {
+    let mut main = proxy("main");
+    main["spec"]["storage"] = json!({"s3": {"bucket": "blobs", "credentialsSecretRef": {"name": "s3"}}});
+    main["spec"]["cleanup"] = json!({"schedule": "5 4 * * *"});
+    main
+}
+
+async fn stage() -> Option<Stage> {
+    let stage = Stage::new().await?;
+    let data = json!({"accessKeyID": "a", "secretAccessKey": "b"});
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3"}, "stringData": data});
+    stage.apply(secret).await;
+    stage.apply(with_bucket()).await;
+    Some(stage)
+}
+
+#[tokio::test]
+async fn a_bucket_is_cleaned_up_by_a_job_of_its_own_and_a_folder_by_none() {
+    let Some(stage) = stage().await else { return };
+    let job = stage.comes("CronJob", JOB).await;
+    assert_eq!(job["spec"]["schedule"], "5 4 * * *");
+    assert_eq!(job["spec"]["concurrencyPolicy"], "Forbid");
+    let pod = &job["spec"]["jobTemplate"]["spec"]["template"];
+    assert_eq!(pod["spec"]["containers"][0]["args"][0], "cleanup");
+    assert_ne!(pod["metadata"]["labels"]["app.kubernetes.io/component"], "proxy", "no Service finds it");
+    stage.patch("DependencyProxy", "main", json!({"spec": {"cleanup": {"suspend": true}}})).await;
+    stage.until("CronJob", JOB, "is suspended", |job| job["spec"]["suspend"] == true).await;
+    stage.apply(proxy("main")).await;
+    stage.goes("CronJob", JOB).await;
+}
+
+#[tokio::test]
+async fn what_the_last_run_did_is_told_in_the_status() {
+    let Some(stage) = stage().await else { return };
+    let job = stage.comes("CronJob", JOB).await;
+    let labels = &job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"];
+    let pods = Api::<Pod>::namespaced(stage.client.clone(), &stage.namespace);
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "run", "labels": labels},
+        "spec": {"restartPolicy": "Never", "serviceAccountName": "main-dependency-proxy", "containers": [{"name": "cleanup", "image": "example.com/none"}]},
+    });
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    let message = json!({"blobs": {"examined": 9, "deleted": 3, "bytes": 30, "keptBytes": 60}}).to_string();
+    let status = json!({"status": {"phase": "Succeeded", "containerStatuses": [{
+        "name": "cleanup", "image": "example.com/none", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {
+            "exitCode": 0, "finishedAt": "2026-01-02T03:04:05Z", "message": message,
+        }},
+    }]}});
+    pods.patch_status("run", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    // A controller of CronJobs would say that the run has ended.
+    stage.patch("CronJob", JOB, json!({"metadata": {"annotations": {"test": "ended"}}})).await;
+    let told = |main: &Value| {
+        let cleanup = &main["status"]["cleanup"];
+        cleanup["freedBytes"] == 30 && cleanup["keptBytes"] == 60 && cleanup["succeeded"] == true
+    };
+    stage.until("DependencyProxy", "main", "tells of the run", told).await;
+}
