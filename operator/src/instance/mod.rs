@@ -292,7 +292,11 @@ async fn write_status(
         rendering,
         refusal,
         problems: problems.map(Vec::as_slice).unwrap_or_default(),
-        cleanup: cleanup::last(&context.client, id).await?,
+        // A folder has no cleanup, and no pods of one to look for.
+        cleanup: match &proxy.spec.storage.s3 {
+            Some(_) => cleanup::last(&context.client, id).await?,
+            None => None,
+        },
         deployment: deployment.as_ref(),
         service: service.as_ref(),
         pods,
