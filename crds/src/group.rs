@@ -234,6 +234,9 @@ pub struct DependencyProxyGroupStatus {
     /// What `docker login` takes: host and, unless it is the scheme's own, port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// The value of the annotation dependencyproxy.dev/purge that was done last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purged: Option<String>,
     /// Ready, Accepted, ResolvedRefs, Programmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]

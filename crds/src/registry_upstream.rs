@@ -159,6 +159,9 @@ pub struct RegistryUpstreamStatus {
     /// The registry's pull limit as last seen, such as `200/6h`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
+    /// The value of the annotation dependencyproxy.dev/purge that was done last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purged: Option<String>,
     /// Ready, Accepted, Reachable, CredentialsValid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]

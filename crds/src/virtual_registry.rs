@@ -67,6 +67,9 @@ pub struct VirtualRegistryStatus {
     /// What stands before an image's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_prefix: Option<String>,
+    /// The value of the annotation dependencyproxy.dev/purge that was done last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purged: Option<String>,
     /// Ready, Accepted, ResolvedRefs, Programmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]

@@ -9,6 +9,7 @@ use kube::runtime::controller::Action;
 
 use crate::condition::State;
 use crate::context::{Context, Error};
+use crate::purge::purge;
 use crate::verdict::{conditions, is_too_early, write};
 use crate::world::{Facts, id_of};
 
@@ -44,15 +45,18 @@ pub async fn reconcile(group: Arc<DependencyProxyGroup>, context: Arc<Context>) 
         conditions.set("Ready", State::False, "Disabled", "switched off; set spec.enabled to true");
         ready = "Disabled".to_owned();
     }
+    let done = group.status.as_ref().and_then(|status| status.purged.as_ref());
+    let purged = purge(group.as_ref(), Kind::DependencyProxyGroup, done, &context).await?;
     let status = DependencyProxyGroupStatus {
         observed_generation: group.metadata.generation,
         ready: Some(ready),
         upstream,
         image_prefix: prefix,
         server,
+        purged: purged.request.clone(),
         conditions: conditions.finish(),
     };
     let now = status.conditions.clone();
     write(group.as_ref(), group.status.as_ref(), &status, (before, &now), &context).await?;
-    Ok(Action::await_change())
+    Ok(purged.next())
 }

@@ -16,6 +16,7 @@ pub mod lease;
 pub mod metrics;
 pub mod optional;
 pub mod pods;
+pub mod purge;
 pub mod registry;
 pub mod run;
 pub mod upstream;

@@ -10,6 +10,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use url::Url;
 
 /// The port of `/status`.
 pub const ADMIN_PORT: u16 = 9090;
@@ -159,6 +160,18 @@ impl Pods {
             .or_else(|| reports().find(|store| store.reachable == Some(true)).or_else(|| reports().next()))
     }
 
+    /// Tells one of the ready pods to do something. Whether one takes it.
+    pub async fn take(&self, http: &reqwest::Client, path: &str, query: &[(&str, &str)]) -> bool {
+        for seen in self.ready() {
+            let Some(url) = admin_url(&seen.pod, path, query) else { continue };
+            let answer = http.put(url).timeout(PATIENCE).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Makes kubelet bring the current documents to pods that do not have them.
     ///
     /// # Errors
@@ -212,10 +225,19 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-async fn ask(http: &reqwest::Client, pod: &Pod) -> Option<PodStatus> {
+/// Of a pod's second port.
+fn admin_url(pod: &Pod, path: &str, query: &[(&str, &str)]) -> Option<Url> {
     let ip = pod.status.as_ref()?.pod_ip.as_ref()?;
     let host = if ip.contains(':') { format!("[{ip}]") } else { ip.clone() };
-    let answer = http.get(format!("http://{host}:{ADMIN_PORT}/status")).timeout(PATIENCE).send().await;
+    let mut url = Url::parse(&format!("http://{host}:{ADMIN_PORT}{path}")).ok()?;
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    Some(url)
+}
+
+async fn ask(http: &reqwest::Client, pod: &Pod) -> Option<PodStatus> {
+    let answer = http.get(admin_url(pod, "/status", &[])?).timeout(PATIENCE).send().await;
     let answer = answer.and_then(reqwest::Response::error_for_status).ok()?;
     answer.json().await.ok()
 }

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::cache::Cache;
 use crate::clock::{Clock, later};
 use crate::http::Live;
+use crate::purge::{Scope, Target, begin, concerned};
 use crate::telemetry::LogLevel;
 
 /// What the second port shows.
@@ -45,6 +46,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/status", get(status))
         .route("/replicas", get(replicas))
         .route("/freeze", put(freeze))
+        .route("/purge", put(purge))
         .route("/log-level", put(log_level))
         .with_state(admin)
 }
@@ -113,6 +115,46 @@ async fn replicas(State(admin): State<Arc<Admin>>) -> axum::Json<Value> {
 struct Frozen {
     upstream: String,
     seconds: i64,
+}
+
+/// Forgets what is cached of one group, registry or upstream, behind the answer: `group` or `upstream` as
+/// `namespace/name`, `registry` by its id, and what of it as the API has it.
+async fn purge(
+    State(admin): State<Arc<Admin>>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> (StatusCode, String) {
+    let mut targets = Vec::new();
+    let mut rest = Vec::new();
+    for (key, value) in &query {
+        let id = || {
+            value
+                .split_once('/')
+                .map(|(namespace, name)| ObjectId { namespace: namespace.to_owned(), name: name.to_owned() })
+        };
+        match key.as_str() {
+            "group" => targets.extend(id().map(Target::Group)),
+            "upstream" => targets.extend(id().map(Target::Upstream)),
+            "registry" => targets.push(Target::Registry(value.clone())),
+            other => rest.push((other, value.as_str())),
+        }
+    }
+    let scope = match Scope::read(rest.into_iter()) {
+        Ok(scope) => scope,
+        Err(sentence) => return (StatusCode::BAD_REQUEST, format!("{sentence}\n")),
+    };
+    let [target] = targets.as_slice() else {
+        let sentence = "Name one group or upstream as namespace/name, or one registry as namespace.name.\n";
+        return (StatusCode::BAD_REQUEST, sentence.to_owned());
+    };
+    let concerned = concerned(&admin.live.borrow().config.clone(), target);
+    if concerned.is_empty() {
+        return (StatusCode::NOT_FOUND, format!("This instance does not serve {target}.\n"));
+    }
+    begin(admin.cache.store.clone(), &concerned, &scope, "an administrator");
+    (
+        StatusCode::ACCEPTED,
+        format!("What is cached of {target} is being forgotten; the log says when it is.\n"),
+    )
 }
 
 async fn freeze(State(admin): State<Arc<Admin>>, Query(wanted): Query<Frozen>) -> (StatusCode, String) {

@@ -36,6 +36,8 @@ pub enum Command {
     Status(Status),
     /// Serve only cached copies of an upstream for a while: nothing is asked of it.
     Freeze(Freeze),
+    /// Forget what is cached of a group, a virtual registry or an upstream.
+    Purge(Purge),
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +119,38 @@ pub struct Freeze {
     pub admin: Admin,
 }
 
+#[derive(Debug, Args)]
+pub struct Purge {
+    #[command(flatten)]
+    pub target: PurgeTarget,
+    /// This image alone, such as library/alpine.
+    #[arg(long, env = "DEPENDENCY_PROXY_IMAGE")]
+    pub image: Option<String>,
+    /// This tag of the image alone.
+    #[arg(long, env = "DEPENDENCY_PROXY_TAG", requires = "image", conflicts_with = "digest")]
+    pub tag: Option<String>,
+    /// This manifest or blob alone.
+    #[arg(long, env = "DEPENDENCY_PROXY_DIGEST")]
+    pub digest: Option<String>,
+    #[command(flatten)]
+    pub admin: Admin,
+}
+
+/// Whose cache is forgotten.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct PurgeTarget {
+    /// All of a DependencyProxyGroup, as namespace/name.
+    #[arg(long, env = "DEPENDENCY_PROXY_GROUP", value_name = "NAMESPACE/NAME")]
+    pub group: Option<String>,
+    /// What a VirtualRegistry's upstreams brought its group, by its id.
+    #[arg(long, env = "DEPENDENCY_PROXY_REGISTRY", value_name = "NAMESPACE.NAME")]
+    pub registry: Option<String>,
+    /// What a RegistryUpstream brought all groups, as namespace/name.
+    #[arg(long, env = "DEPENDENCY_PROXY_UPSTREAM", value_name = "NAMESPACE/NAME")]
+    pub upstream: Option<String>,
+}
+
 /// The running proxy that is asked.
 #[derive(Debug, Args)]
 pub struct Admin {
@@ -140,7 +174,8 @@ pub struct Cleanup {
     /// Print what would be forgotten and freed, and do nothing.
     #[arg(long, env = "DEPENDENCY_PROXY_DRY_RUN")]
     pub dry_run: bool,
-    /// Read all stored blobs besides, and drop those that are damaged: they are fetched again.
+    /// Read stored blobs besides, and drop those that are damaged: they are fetched again. It goes on where the run before
+    /// stopped.
     #[arg(long, env = "DEPENDENCY_PROXY_VERIFY")]
     pub verify: bool,
     /// How fast they are read.
@@ -151,6 +186,9 @@ pub struct Cleanup {
         value_name = "N"
     )]
     pub verify_bytes_per_second: u64,
+    /// For how long they are read, such as 10m; to the last one where nothing is said.
+    #[arg(long, env = "DEPENDENCY_PROXY_VERIFY_FOR", value_name = "TIME")]
+    pub verify_for: Option<SignedDuration>,
     /// Write what was done to this file, as JSON of at most 4096 bytes.
     #[arg(long, env = "DEPENDENCY_PROXY_TERMINATION_LOG", value_name = "FILE")]
     pub termination_log: Option<PathBuf>,

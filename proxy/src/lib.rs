@@ -11,6 +11,7 @@ pub mod documents;
 pub mod http;
 pub mod listen;
 pub mod metrics;
+pub mod purge;
 pub mod quota;
 pub mod replica;
 pub mod resolve;

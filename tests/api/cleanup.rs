@@ -33,10 +33,15 @@ async fn a_bucket_is_cleaned_up_by_a_job_of_its_own_and_a_folder_by_none() {
     assert_eq!(job["spec"]["schedule"], "5 4 * * *");
     assert_eq!(job["spec"]["concurrencyPolicy"], "Forbid");
     let pod = &job["spec"]["jobTemplate"]["spec"]["template"];
-    assert_eq!(pod["spec"]["containers"][0]["args"][0], "cleanup");
+    let arguments = pod["spec"]["containers"][0]["args"].as_array().unwrap();
+    assert_eq!(arguments[0], "cleanup");
+    assert!(arguments.contains(&json!("--verify-for=10m")), "{arguments:?}");
     assert_ne!(pod["metadata"]["labels"]["app.kubernetes.io/component"], "proxy", "no Service finds it");
     stage.patch("DependencyProxy", "main", json!({"spec": {"cleanup": {"suspend": true}}})).await;
     stage.until("CronJob", JOB, "is suspended", |job| job["spec"]["suspend"] == true).await;
+    stage.patch("DependencyProxy", "main", json!({"spec": {"cleanup": {"verifyMinutes": 0}}})).await;
+    let reads = |job: &Value| job.to_string().contains("--verify");
+    stage.until("CronJob", JOB, "reads no blobs", |job| !reads(job)).await;
     stage.apply(proxy("main")).await;
     stage.goes("CronJob", JOB).await;
 }

@@ -19,6 +19,7 @@ mod ground;
 mod instance;
 mod leader;
 mod pod;
+mod purge;
 mod relay;
 mod rights;
 mod rules;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::http::{StatusCode, Uri};
+use axum::routing::{get, put};
 use axum::{Json, Router};
 use config::{ObjectId, Options, Origin, judge, parse};
 use flate2::read::GzDecoder;
@@ -40,6 +41,10 @@ struct Story {
     status: Value,
     /// Said beside it.
     more: Value,
+    /// What it was told to purge: the queries.
+    purges: Vec<String>,
+    /// It refuses to purge.
+    is_deaf: bool,
 }
 
 type Shared = (Arc<Mutex<Story>>, Client, ObjectId);
@@ -54,7 +59,7 @@ impl FakePod {
         let (listener, address) = listen().await;
         let state =
             Arc::new(Mutex::new(Story { more: json!({"store": {"reachable": true}}), ..Story::default() }));
-        let router = Router::new().route("/status", get(status));
+        let router = Router::new().route("/status", get(status)).route("/purge", put(purge));
         let router = router.with_state((state.clone(), stage.client.clone(), id));
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
         let name = format!("{child}-{}", hex::encode(tool::random::<4>()));
@@ -83,6 +88,16 @@ impl FakePod {
     /// It takes new documents again.
     pub(crate) fn thaw(&self) {
         self.state.lock().unwrap().is_frozen = false;
+    }
+
+    /// Whether it does not purge when it is told to.
+    pub(crate) fn refuses_to_purge(&self, is_deaf: bool) {
+        self.state.lock().unwrap().is_deaf = is_deaf;
+    }
+
+    /// What it has purged.
+    pub(crate) fn purges(&self) -> Vec<String> {
+        self.state.lock().unwrap().purges.clone()
     }
 
     /// It says this beside what it has.
@@ -122,6 +137,15 @@ async fn status(State((state, client, id)): State<Shared>) -> Json<Value> {
     let mut status = state.status.as_object().cloned().unwrap_or_default();
     status.extend(state.more.as_object().cloned().unwrap_or_default());
     Json(Value::Object(status))
+}
+
+async fn purge(State((state, _, _)): State<Shared>, uri: Uri) -> StatusCode {
+    let mut state = state.lock().unwrap();
+    if state.is_deaf {
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
+    state.purges.push(uri.query().unwrap_or_default().to_owned());
+    StatusCode::ACCEPTED
 }
 
 /// The rendered documents of an instance as text, those of the store with them; none where there are none yet.

@@ -20,6 +20,7 @@ mod ground;
 mod limited;
 mod memory;
 mod outage;
+mod rendezvous;
 mod replicas;
 mod sweep;
 mod warm;

@@ -1,10 +1,13 @@
 //! Three replicas on one bucket.
 
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use harness::hostile::{Fault, Upstream, noise};
-use harness::replicas::Instance;
+use harness::pull::Client;
+use harness::replicas::{Instance, Plan};
 use harness::s3::S3;
 use harness::server::Proxy;
 use http::Method;
@@ -13,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::MIB;
 use crate::figure::{Figure, milliseconds, percentile, seconds};
+use crate::rendezvous::Fronts;
 
 const REPLICAS: usize = 3;
 const CLIENTS: usize = 96;
@@ -154,36 +158,52 @@ pub(crate) async fn a_day() -> Figure {
     }
 }
 
-/// How soon the first byte of a cold blob is there, and what finding out who downloads it costs.
+const ROUNDS: usize = 100;
+
+/// How soon the first byte of a cold blob is there, and what finding out who downloads it costs: with claims in the
+/// bucket, as it is done, and with an owner for each digest.
 pub(crate) async fn first_byte() -> Vec<Figure> {
     let mut it = Instance::start().await;
-    let all = cold_blobs(&it, 0, &[0, 1, 2]).await;
+    let three = cold_blobs(&it, &[0, 1, 2], |it, replica, _| it.client(replica)).await;
     it.replicas[2].proxy.kill9();
-    let lost = cold_blobs(&it, 1000, &[0, 1]).await;
-    let figure = |name, asked, cold: Cold| Figure {
+    let lost = cold_blobs(&it, &[0, 1], |it, replica, _| it.client(replica)).await;
+
+    let mut it = Plan::new().await.apart().start().await;
+    let all = vec![0, 1, 2];
+    let owned = owned_blobs(&it, &[(0, all.clone()), (1, all.clone()), (2, all.clone())]).await;
+    // The third has just started, and the others have not heard of it.
+    let joined = owned_blobs(&it, &[(0, vec![0, 1]), (1, vec![0, 1]), (2, all.clone())]).await;
+    it.replicas[2].proxy.kill9();
+    let owner_lost = owned_blobs(&it, &[(0, all.clone()), (1, all)]).await;
+
+    let figure = |name, cold: &Cold, other: &Cold| Figure {
         name,
-        asked,
-        measured: format!(
-            "{} and {}; {:.2}; {:.1}",
-            milliseconds(percentile(&cold.first, 50)),
-            milliseconds(percentile(&cold.first, 99)),
-            cold.extra_gets,
-            cold.store_requests
-        ),
+        asked: "the better is kept",
+        measured: format!("{cold} (an owner by hash: {other})"),
         ok: cold.extra_gets == 0.0,
         how: format!("{ROUNDS} blobs of 1 MiB, two clients on each replica at once; S3 server beside"),
     };
     vec![
         figure(
             "cold blob, 3 replicas: first byte p50 and p99; extra upstream GETs and store requests per fill",
-            "0 extra GETs",
-            all,
+            &three,
+            &owned,
         ),
-        figure("the same with one of three lost", "0 extra GETs", lost),
+        figure("the same with one of three lost", &lost, &owner_lost),
+        figure("the same with one of three that the others do not know yet", &three, &joined),
     ]
 }
 
-const ROUNDS: usize = 100;
+/// Cold blobs, each asked for at its owner, as far as the replicas know each other.
+async fn owned_blobs(it: &Instance, known: &[(usize, Vec<usize>)]) -> Cold {
+    let fronts = Fronts::before(it, known).await;
+    let replicas: Vec<_> = known.iter().map(|(replica, _)| *replica).collect();
+    cold_blobs(it, &replicas, |it, replica, path| {
+        let client = it.client(replica);
+        fronts.client(replica, &it.replicas[replica].proxy.url(), path, &client)
+    })
+    .await
+}
 
 struct Cold {
     first: Vec<Duration>,
@@ -191,20 +211,39 @@ struct Cold {
     store_requests: f64,
 }
 
-async fn cold_blobs(it: &Instance, seed: u64, replicas: &[usize]) -> Cold {
-    let clients: Vec<_> =
-        replicas.iter().flat_map(|replica| [it.client(*replica), it.client(*replica)]).collect();
-    let warm = it.upstream.blob("library/a", noise(seed + 999, 10));
-    join_all(clients.iter().map(|client| client.blob("library/a", warm))).await;
+impl fmt::Display for Cold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p50, p99] = [50, 99].map(|percent| milliseconds(percentile(&self.first, percent)));
+        write!(f, "{p50} and {p99}; {:.2}; {:.1}", self.extra_gets, self.store_requests)
+    }
+}
+
+/// Two clients on each of the replicas ask for the same cold blob at once, and again for the next.
+async fn cold_blobs(
+    it: &Instance,
+    replicas: &[usize],
+    client: impl Fn(&Instance, usize, &str) -> Client,
+) -> Cold {
+    static SEED: AtomicU64 = AtomicU64::new(1000);
+    let seeds = || SEED.fetch_add(1, Ordering::Relaxed);
+    let askers: Vec<_> = replicas.iter().flat_map(|replica| [*replica; 2]).collect();
+    let blob = |bytes| format!("library/a/blobs/{}", it.upstream.blob("library/a", noise(seeds(), bytes)));
+    // What every connection and every token needs once.
+    for _ in 0..10 {
+        let path = blob(10);
+        let clients: Vec<_> = askers.iter().map(|replica| client(it, *replica, &path)).collect();
+        join_all(clients.iter().map(|client| client.send(Method::GET, &path, &[]))).await;
+    }
+    settled(it, replicas).await;
     it.upstream.forget();
     let before = operations(it, replicas).await;
     let mut first = Vec::new();
-    for round in 0..ROUNDS {
-        let digest = it.upstream.blob("library/a", noise(seed + round as u64, MIB));
-        let path = format!("library/a/blobs/{digest}");
+    for _ in 0..ROUNDS {
+        let path = blob(MIB);
+        let clients: Vec<_> = askers.iter().map(|replica| client(it, *replica, &path)).collect();
         let times = join_all(clients.iter().map(|client| async {
             let began = Instant::now();
-            let mut response = client.open(Method::GET, &path, &[]).await;
+            let mut response = client.open(Method::GET, &path, &[]).await.error_for_status().unwrap();
             response.chunk().await.unwrap();
             let first = began.elapsed();
             while response.chunk().await.unwrap().is_some() {}
@@ -212,14 +251,18 @@ async fn cold_blobs(it: &Instance, seed: u64, replicas: &[usize]) -> Cold {
         }));
         first.extend(times.await);
     }
-    for replica in replicas {
-        it.replicas[*replica].proxy.metric_until("fills_in_flight", |fills| fills == 0.0).await;
-    }
+    settled(it, replicas).await;
     let rounds = ROUNDS as f64;
     Cold {
         first,
         extra_gets: (it.upstream.count(Method::GET, "/blobs/") as f64 - rounds) / rounds,
         store_requests: (operations(it, replicas).await - before) / rounds,
+    }
+}
+
+async fn settled(it: &Instance, replicas: &[usize]) {
+    for replica in replicas {
+        it.replicas[*replica].proxy.metric_until("fills_in_flight", |fills| fills == 0.0).await;
     }
 }
 

@@ -10,6 +10,7 @@
 )]
 
 pub mod api_server;
+pub mod balancer;
 pub mod blob;
 pub mod client;
 pub mod cluster;

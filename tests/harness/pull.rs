@@ -70,6 +70,12 @@ impl Client {
         Self { http: Self::new(self.base.clone()).http, tokens: Arc::default(), ..self.clone() }
     }
 
+    /// The same client at another address of the same service, with the tokens that it has.
+    #[must_use]
+    pub fn at(&self, base: Url) -> Self {
+        Self { base, ..self.clone() }
+    }
+
     /// The same client below a group's prefix.
     #[must_use]
     pub fn group(&self, path: &str) -> Self {

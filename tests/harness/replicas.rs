@@ -14,6 +14,8 @@ use url::Url;
 
 /// Replicas that share a bucket and a key.
 pub struct Instance {
+    /// What they were started with.
+    pub documents: Documents,
     pub upstream: Upstream,
     pub s3: S3,
     pub replicas: Vec<Replica>,
@@ -34,6 +36,7 @@ pub struct Plan {
     pub documents: Documents,
     /// Of one replica each.
     arguments: Vec<(usize, String)>,
+    apart: bool,
 }
 
 impl Plan {
@@ -48,7 +51,7 @@ impl Plan {
         documents.group("team-a", "upstream");
         documents.spec("DependencyProxy", "main")["additionalURLs"] = json!(urls[1..]);
         share(&mut documents, &s3);
-        Self { upstream, s3, proxies, documents, arguments: Vec::new() }
+        Self { upstream, s3, proxies, documents, arguments: Vec::new(), apart: false }
     }
 
     /// The bucket is reached by a way on which things can go wrong.
@@ -66,18 +69,36 @@ impl Plan {
         self
     }
 
+    /// The data folders of all replicas, which are not there yet.
+    #[must_use]
+    pub fn data(&self) -> Vec<PathBuf> {
+        self.proxies.iter().map(ProxyProcess::data).collect()
+    }
+
+    /// They have one bucket, and know nothing of each other.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
+        self
+    }
+
     /// Starts them.
     pub async fn start(self) -> Instance {
         let yaml = self.documents.yaml();
         let mut replicas = Vec::new();
-        for proxy in self.proxies {
+        for (number, mut proxy) in self.proxies.into_iter().enumerate() {
             let port = tool::free_port();
-            let proxy = proxy.arg(format!("--replica-address=127.0.0.1:{port}"));
-            let proxy =
-                proxy.arg("--log=info,proxy=debug").arg("--linger-seconds=0").documents(&yaml).start().await;
+            if !self.apart {
+                proxy = proxy.arg(format!("--replica-address=127.0.0.1:{port}"));
+            }
+            for (_, argument) in self.arguments.iter().filter(|(replica, _)| *replica == number) {
+                proxy = proxy.arg(argument);
+            }
+            let proxy = proxy.arg("--log=info,proxy=debug").arg("--linger-seconds=0").documents(&yaml);
+            let proxy = proxy.start().await;
             replicas.push(Replica { proxy, port });
         }
-        Instance { upstream: self.upstream, s3: self.s3, replicas }
+        Instance { documents: self.documents, upstream: self.upstream, s3: self.s3, replicas }
     }
 }
 

@@ -323,6 +323,28 @@ async fn a_damaged_blob_is_found_and_fetched_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_ends_before_the_last_blob_goes_on_there_with_the_next_run() {
+    let instance = Instance::start(|_| {}).await;
+    instance.pull("library/a").await;
+    instance.pull("library/b").await;
+    // At this rate a layer takes a second, and is more than a run may take.
+    let some = ["--verify", "--verify-bytes-per-second", "100000", "--verify-for", "500ms"];
+    let (mut runs, mut blobs) = (0, 0);
+    loop {
+        let report = instance.cleanup(&some);
+        runs += 1;
+        blobs += report["verified"]["blobs"].as_u64().unwrap();
+        if report["verified"]["unfinished"] == json!(false) {
+            break;
+        }
+        assert!(runs < 10, "{report}");
+    }
+    assert!(runs > 1, "one run checked everything");
+    assert_eq!(blobs, 6, "each once");
+    assert_eq!(instance.cleanup(&["--verify"])["verified"]["blobs"], 6, "and then from the first again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reading_for_damage_keeps_to_its_rate() {
     let instance = Instance::start(|_| {}).await;
     instance.pull("library/a").await;

@@ -18,6 +18,7 @@ mod ground;
 mod help;
 mod metrics;
 mod private_ca;
+mod purge;
 mod quota;
 mod s3;
 mod s3_outage;

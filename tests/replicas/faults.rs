@@ -1,6 +1,6 @@
 //! A replica that is killed, stands still or cannot be reached: whoever pulls elsewhere notices nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::hostile::{Fault, noise};
 use harness::pull::Answer;
@@ -11,12 +11,19 @@ use oci::Digest;
 use tokio::task::JoinHandle;
 
 use crate::MIB;
+use crate::crowd::Crowd;
 
 const BYTES: usize = 12 * MIB;
 
-/// Clients on all replicas in the middle of a cold blob: 4 on each, and which replica downloads it.
+/// How long a replica stands still.
+const STANDSTILL: Duration = Duration::from_secs(60);
+const BLOB: &str = "library/a/blobs/";
+
+/// Clients on all replicas in the middle of a cold blob: 4 on each, and which replica downloads it. Beside them real
+/// clients pull other images.
 struct Halfway {
     it: Instance,
+    crowd: Crowd,
     bytes: Vec<u8>,
     leader: usize,
     pulls: Vec<(usize, JoinHandle<Answer>)>,
@@ -27,7 +34,8 @@ impl Halfway {
         let it = Instance::start().await;
         let bytes = noise(1, BYTES);
         let digest = it.upstream.blob("library/a", bytes.clone());
-        it.upstream.on("/blobs/").method(Method::GET).fault(Fault::Throttle(3 * MIB as u64));
+        it.upstream.on(BLOB).method(Method::GET).fault(Fault::Throttle(3 * MIB as u64));
+        let crowd = Crowd::begin(&it).await;
         let mut pulls = Vec::new();
         for replica in 0..3 {
             for _ in 0..4 {
@@ -36,7 +44,7 @@ impl Halfway {
             }
         }
         let leader = leader(&it, digest).await;
-        Self { it, bytes, leader, pulls }
+        Self { it, crowd, bytes, leader, pulls }
     }
 
     /// Waits for the clients of all replicas but the lost one, and says how upstream was asked.
@@ -49,7 +57,11 @@ impl Halfway {
                 assert!(self.bytes.starts_with(&answer.body), "nothing wrong is served");
             }
         }
-        self.it.upstream.count(Method::GET, "/blobs/")
+        self.gets()
+    }
+
+    fn gets(&self) -> usize {
+        self.it.upstream.count(Method::GET, BLOB)
     }
 }
 
@@ -84,17 +96,14 @@ async fn when_the_downloading_replica_is_killed_another_goes_on_from_there() {
         "filling replica killed: {gets} GETs upstream (asked at most 2), 0 of 8 other pulls failed"
     );
     assert_eq!(gets, 2, "{}", halfway.it.logs());
-    let ranges: Vec<_> = halfway
-        .it
-        .upstream
-        .requests()
-        .into_iter()
-        .filter_map(|r| r.header("range").map(str::to_owned))
-        .collect();
+    let requests = halfway.it.upstream.requests();
+    let of_blob = requests.iter().filter(|request| request.path.contains(BLOB));
+    let ranges: Vec<_> = of_blob.filter_map(|r| r.header("range").map(str::to_owned)).collect();
     let from = ranges
         .first()
         .and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse::<usize>().ok());
     assert!(from.is_some_and(|from| from >= BYTES / 3), "only what is missing is asked for: {ranges:?}");
+    halfway.crowd.end(Some(leader)).await.all_well();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,20 +111,30 @@ async fn when_the_downloading_replica_stands_still_the_others_go_on_without_it()
     let mut halfway = Halfway::begin().await;
     let leader = halfway.leader;
     halfway.it.replicas[leader].proxy.pause();
+    let paused = Instant::now();
     let others: Vec<_> = (0..halfway.pulls.len()).filter(|n| halfway.pulls[*n].0 != leader).collect();
     for number in others.into_iter().rev() {
         let (_, pull) = halfway.pulls.remove(number);
         assert!(pull.await.unwrap().bytes() == &halfway.bytes);
     }
-    let gets = halfway.it.upstream.count(Method::GET, "/blobs/");
+    let gets = halfway.gets();
     harness::say!(
         "filling replica paused: {gets} GETs upstream (asked at most 2), 0 of 8 other pulls failed"
     );
     assert_eq!(gets, 2, "{}", halfway.it.logs());
+    // The others pull on for as long as it stands still, and it comes back to a world that went on.
+    tokio::time::sleep(STANDSTILL.saturating_sub(paused.elapsed())).await;
     halfway.it.replicas[leader].proxy.resume();
     for (_, pull) in halfway.pulls.drain(..) {
         assert!(halfway.bytes.starts_with(&pull.await.unwrap().body), "nothing wrong is served");
     }
+    let again = halfway.it.client(leader).blob("library/a", digest_of(&halfway.bytes)).await;
+    assert!(again.bytes() == &halfway.bytes);
+    halfway.crowd.end(Some(leader)).await.all_well();
+}
+
+fn digest_of(bytes: &[u8]) -> Digest {
+    Digest::of(oci::Algorithm::Sha256, bytes)
 }
 
 /// Packets to a port of this machine are dropped until this is.
@@ -151,9 +170,27 @@ async fn replicas_that_do_not_reach_each_other_serve_all_the_same() {
     for (_, pull) in halfway.pulls.drain(..) {
         assert!(pull.await.unwrap().bytes() == &halfway.bytes, "{}", halfway.it.logs());
     }
-    let gets = halfway.it.upstream.count(Method::GET, "/blobs/");
+    let gets = halfway.gets();
     harness::say!("replicas apart: {gets} GETs upstream (asked at most 3), 0 of 12 pulls failed");
     assert!(gets <= 3, "{}", halfway.it.logs());
+    halfway.crowd.end(None).await.all_well();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_before_and_bytes_to_which_nobody_has_a_right_are_no_answer() {
+    let mut it = Instance::start().await;
+    let bytes = noise(1, MIB);
+    let digest = it.upstream.blob("library/a", bytes.clone());
+    it.client(0).blob("library/a", digest).await.bytes();
+    it.settled().await;
+    // Its claim stands a moment longer, and it comes back at the same address.
+    it.replicas[0].proxy.restart().await;
+    assert_eq!(it.s3_keys("_fills").len(), 1, "the claim was left behind");
+    for key in it.s3_keys("_links") {
+        std::fs::remove_file(it.s3_file(&key)).unwrap();
+    }
+    assert!(it.client(1).blob("library/a", digest).await.bytes() == &bytes, "{}", it.logs());
+    assert_eq!(it.upstream.count(Method::GET, BLOB), 2, "it was delivered anew");
 }
 
 #[tokio::test(flavor = "multi_thread")]

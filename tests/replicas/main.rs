@@ -7,8 +7,12 @@
     reason = "a test ends where its ground is missing"
 )]
 
+mod cleanup;
+mod crowd;
+mod disk;
 mod faults;
 mod knowledge;
+mod roll;
 mod sharing;
 mod store;
 mod time;

@@ -17,6 +17,11 @@ pub struct CleanupJob {
         "must be five fields of a CronJob's schedule, such as 0 3 * * *"
     ))]
     pub schedule: String,
+    /// For how many minutes each run besides reads stored blobs, and drops those whose bytes no longer have their digest:
+    /// the next pull fetches them again. A run goes on where the one before stopped. 0: never. Default: 10.
+    #[serde(default = "verify_minutes")]
+    #[schemars(range(min = 0, max = 1440))]
+    pub verify_minutes: i64,
     /// True: it does not run, and what is cached stays. Default: false.
     #[serde(default)]
     pub suspend: bool,
@@ -44,8 +49,12 @@ pub struct CleanupStatus {
 
 impl Default for CleanupJob {
     fn default() -> Self {
-        Self { schedule: schedule(), suspend: false }
+        Self { schedule: schedule(), verify_minutes: verify_minutes(), suspend: false }
     }
+}
+
+fn verify_minutes() -> i64 {
+    10
 }
 
 fn schedule() -> String {

@@ -45,8 +45,16 @@ pub struct Options {
     pub dry_run: bool,
     /// Whether the documents are without error; otherwise nothing is taken for abandoned.
     pub complete: bool,
-    /// Reads all stored blobs, no more than that many bytes per second; `None`: none.
-    pub verify: Option<u64>,
+    /// Reads stored blobs besides; `None`: none.
+    pub verify: Option<Pace>,
+}
+
+/// How much of the store is read to see whether it is whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    pub bytes_per_second: u64,
+    /// The next run goes on after so long; `None`: to the end.
+    pub length: Option<Duration>,
 }
 
 /// Brings the store within the bounds that the documents set.
@@ -87,8 +95,8 @@ pub async fn run(store: &Store, config: &Config, options: Options, clock: &Clock
     if !options.dry_run {
         store.remove_leftovers(now.checked_sub(LEFTOVER).unwrap_or_default()).await?;
     }
-    if let Some(bytes_per_second) = options.verify {
-        verify::verify(store, bytes_per_second, options.dry_run, &mut report).await?;
+    if let Some(pace) = options.verify {
+        verify::verify(store, pace, options.dry_run, &mut report).await?;
     }
     report.blobs.kept_bytes = census.bytes - report.blobs.bytes.min(census.bytes);
     report.list(census.groups.iter().map(|(group, bytes)| (group.to_string(), *bytes)));

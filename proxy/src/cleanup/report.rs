@@ -60,10 +60,12 @@ pub struct GroupBytes {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Verified {
     pub blobs: u64,
     pub bytes: u64,
+    /// Whether it ended before the last blob: the next run goes on from there.
+    pub unfinished: bool,
     /// How many did not have their digest; they were deleted, and are fetched again when they are pulled.
     pub damaged: u64,
     /// At most 20 of them.
@@ -125,9 +127,10 @@ impl fmt::Display for Report {
             writeln!(f, "group      {group}: {bytes} bytes")?;
         }
         if let Some(verified) = &self.verified {
+            let rest = if verified.unfinished { "; the next run goes on from there" } else { "" };
             writeln!(
                 f,
-                "verified   {} blobs, {} bytes; {} damaged",
+                "verified   {} blobs, {} bytes; {} damaged{rest}",
                 verified.blobs, verified.bytes, verified.damaged
             )?;
             for digest in &verified.digests {

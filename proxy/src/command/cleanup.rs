@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use config::{Config, Severity};
+use jiff::SignedDuration;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use crate::args::Cleanup;
-use crate::cleanup::{self, Options, Report};
+use crate::cleanup::{self, Options, Pace, Report};
 use crate::clock::Clock;
 use crate::documents::{Settled, read, settle};
 use crate::metrics::Metrics;
@@ -57,7 +58,10 @@ async fn done(cleanup: &Cleanup) -> Result<Report, String> {
     let options = Options {
         dry_run: cleanup.dry_run,
         complete: !errors,
-        verify: cleanup.verify.then_some(cleanup.verify_bytes_per_second),
+        verify: cleanup.verify.then(|| Pace {
+            bytes_per_second: cleanup.verify_bytes_per_second,
+            length: cleanup.verify_for.map(SignedDuration::unsigned_abs),
+        }),
     };
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let store = open(config, &cleanup.data_dir, folder.path()).map_err(|error| error.to_string())?;

@@ -6,13 +6,14 @@ mod cleanup;
 mod explain;
 mod freeze;
 mod probe;
+mod purge;
 mod quota;
 mod serve;
 mod status;
 
 use std::process::ExitCode;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Admin, Arguments, Command};
 
 /// Does what was asked for.
 pub async fn run(arguments: Arguments) -> ExitCode {
@@ -25,6 +26,29 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Probe(probe) => probe::run(probe).await,
         Command::Status(status) => status::run(status).await,
         Command::Freeze(freeze) => freeze::run(freeze).await,
+        Command::Purge(purge) => purge::run(purge).await,
+    }
+}
+
+/// Tells a running proxy to do something, and prints what it answers.
+async fn put<'p>(admin: &Admin, path: &str, pairs: impl Iterator<Item = (&'p str, &'p str)>) -> ExitCode {
+    let told = async {
+        let mut url = admin.url.join(path).map_err(|error| error.to_string())?;
+        url.query_pairs_mut().extend_pairs(pairs);
+        let response = status::client()?.put(url).send().await.map_err(|error| innermost(&error))?;
+        let is_done = response.status().is_success();
+        let text = response.text().await.map_err(|error| innermost(&error))?;
+        if is_done { Ok(text) } else { Err(text) }
+    };
+    match told.await {
+        Ok(answer) => {
+            print!("{answer}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{}: {}", admin.url, why.trim_end());
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -67,6 +67,8 @@ pub enum Key<'a> {
     Now,
     /// What the last cleanup did, and when.
     Cleanup,
+    /// Up to which digest stored blobs were checked in this round.
+    Verified,
     /// Nothing is ever there: asked for to see whether the store answers.
     Probe,
 }
@@ -101,6 +103,7 @@ impl Key<'_> {
             }
             Self::Now => "_now".to_owned(),
             Self::Cleanup => "_cleanup".to_owned(),
+            Self::Verified => "_verified".to_owned(),
             Self::Probe => "_probe".to_owned(),
         }
     }

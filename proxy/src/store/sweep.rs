@@ -43,10 +43,17 @@ impl Store {
         Entries::new(&self.instance, listing(Kind::Blobs), listing(Kind::Links), listing(Kind::Tombs))
     }
 
-    /// The digests of the blobs in a stretch.
+    /// The digests of the blobs in a stretch that come after this one, in their order.
     #[must_use]
-    pub fn blobs(&self, stretch: Stretch) -> BoxStream<'_, Result<Digest, Error>> {
-        let listing = self.list(&Kind::Blobs.stretch(&self.instance, stretch));
+    pub fn blobs(&self, stretch: Stretch, after: Option<&Digest>) -> BoxStream<'_, Result<Digest, Error>> {
+        let folder = Kind::Blobs.stretch(&self.instance, stretch);
+        let listing = match after {
+            Some(after) => {
+                let after = Key::Blob(after).path(&self.instance);
+                self.in_order(self.objects.store().list_with_offset(Some(&folder), &after))
+            }
+            None => self.ordered(folder),
+        };
         let digest = |meta: ObjectMeta| match Named::parse(&self.instance, &meta.location) {
             Some(Named::Blob(digest)) => Some(digest),
             _ => None,
@@ -55,7 +62,11 @@ impl Store {
     }
 
     fn ordered(&self, folder: Path) -> Listing {
-        let listing = self.list(&folder);
+        self.in_order(self.objects.store().list(Some(&folder)))
+    }
+
+    fn in_order(&self, listing: BoxStream<'static, object_store::Result<ObjectMeta>>) -> Listing {
+        let listing = listing.map_err(Error::from).boxed();
         if self.shared {
             return listing;
         }
@@ -152,6 +163,28 @@ impl Store {
     pub async fn note_cleanup(&self, record: Bytes) -> Result<(), Error> {
         let path = Key::Cleanup.path(&self.instance);
         self.objects.store().put(&path, PutPayload::from_bytes(record)).await?;
+        Ok(())
+    }
+
+    /// Up to which digest blobs were checked; `None`: the next check begins at the first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn verified_to(&self) -> Result<Option<Digest>, Error> {
+        let got = self.objects.store().get(&Key::Verified.path(&self.instance)).await;
+        let Some(result) = absent_is_none(got)? else { return Ok(None) };
+        let record = result.bytes().await?;
+        Ok(std::str::from_utf8(&record).ok().and_then(|digest| Digest::parse(digest).ok()))
+    }
+
+    /// Writes down up to which digest blobs were checked; `None`: all of them were.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn note_verified(&self, digest: Option<&Digest>) -> Result<(), Error> {
+        let Some(digest) = digest else { return self.delete(&[Key::Verified]).await };
+        let path = Key::Verified.path(&self.instance);
+        self.objects.store().put(&path, digest.to_string().into()).await?;
         Ok(())
     }
 

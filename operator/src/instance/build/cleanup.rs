@@ -18,6 +18,10 @@ pub(super) fn cleanup(plan: &Plan) -> Option<Object> {
     let mut arguments = vec!["cleanup".to_owned()];
     arguments.extend(pod::documents(plan));
     arguments.push(format!("--termination-log={MESSAGE}"));
+    if plan.spec.cleanup.verify_minutes > 0 {
+        arguments.push("--verify".to_owned());
+        arguments.push(format!("--verify-for={}m", plan.spec.cleanup.verify_minutes));
+    }
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(plan.cleanup_labels()), ..ObjectMeta::default() }),
         spec: Some(PodSpec {

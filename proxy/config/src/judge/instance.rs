@@ -125,6 +125,7 @@ fn build(
     let quota = spec.quota.as_ref();
     let storage_limit = quota.map(|quota| size(report, "spec.quota.storageBytes", &quota.storage_bytes));
     schedule(report, "spec.cleanup.schedule", &spec.cleanup.schedule);
+    report.within("spec.cleanup.verifyMinutes", spec.cleanup.verify_minutes, 0..=1440);
     let allowed_cidrs = cidrs(report, &spec.upstream_networks.allowed_cidrs);
     let storage = super::storage::judge(report, &id.namespace, spec, set);
     // Without its users an instance still serves deploy tokens.

@@ -86,6 +86,11 @@ fn an_instance_that_cannot_be_is_not_served() {
         ),
         (
             "drainSeconds: 120",
+            "drainSeconds: 120\n  cleanup: {verifyMinutes: -1}",
+            "20 DependencyProxy dependency-proxy/main spec.cleanup.verifyMinutes: must be 0 to 1440",
+        ),
+        (
+            "drainSeconds: 120",
             "drainSeconds: 120\n  quota: {storageBytes: '0'}",
             "20 DependencyProxy dependency-proxy/main spec.quota.storageBytes: must be a quantity of bytes above zero, such as 10Gi",
         ),

@@ -115,8 +115,11 @@ impl Fill {
         }
     }
 
+    /// Whether the other one has left it in the store. Bytes alone do not say so: they may be there without any right, for
+    /// the next cleanup.
     async fn is_stored(&self, store: &Store) -> bool {
-        matches!(store.blob(&self.digest).await, Ok(Some(_)))
+        matches!(store.delivered(&self.digest, &self.origin).await, Ok(Some(_)))
+            && matches!(store.blob(&self.digest).await, Ok(Some(_)))
     }
 }
 
