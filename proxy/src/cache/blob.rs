@@ -43,6 +43,24 @@ pub enum Body {
     Fill(Place),
 }
 
+/// What the store has for one holder.
+#[derive(Clone, Default)]
+pub(super) struct Looked {
+    right: bool,
+    bytes: Option<store::Blob>,
+}
+
+impl Blob {
+    fn of(blob: store::Blob, outcome: Outcome) -> Self {
+        let size = Some(blob.size());
+        let body = match blob {
+            store::Blob::Local { file, .. } => Body::File(file),
+            store::Blob::Remote { .. } => Body::Store,
+        };
+        Self { size, body, outcome }
+    }
+}
+
 impl Body {
     /// Where served bytes are counted.
     #[must_use]
@@ -61,44 +79,61 @@ impl Cache {
     /// # Errors
     /// When no upstream served it and there is no copy.
     pub async fn blob(self: &Arc<Self>, pull: &Pull, digest: &Digest, wanted: Wanted) -> Result<Blob, Error> {
+        let mut absent = false;
         for source in pull.allowed() {
             let holder = pull.holder(source);
-            if let Some(blob) = self.kept(digest, &holder).await {
-                return Ok(blob);
+            // Who waits for a download of it finds nothing in the store yet.
+            let key = (*digest, holder.origin.clone());
+            if wanted == Wanted::Bytes && self.fills.running(&key, &holder) == Some(true) {
+                continue;
+            }
+            match self.look(digest, &holder).await {
+                Looked { right: true, bytes: Some(blob) } => return Ok(Blob::of(blob, Outcome::Hit)),
+                Looked { bytes, .. } => absent |= bytes.is_none(),
             }
         }
-        first_of(self.likely_first(pull), |source| self.ask_blob(pull, source, digest, wanted)).await
+        first_of(self.likely_first(pull), |source| self.ask_blob(pull, source, digest, wanted, absent)).await
     }
 
     /// The blob from the store, if this holder may have it.
-    async fn kept(&self, digest: &Digest, holder: &Holder) -> Option<Blob> {
-        self.or_empty("link", self.store.link(digest, holder).await)?;
-        self.stored(digest, Outcome::Hit).await
+    async fn kept(self: &Arc<Self>, digest: &Digest, holder: &Holder) -> Option<Blob> {
+        let Looked { right, bytes } = self.look(digest, holder).await;
+        bytes.filter(|_| right).map(|blob| Blob::of(blob, Outcome::Hit))
+    }
+
+    /// Looks for the right and the bytes; who asks a bucket for the same at the same time asks once.
+    async fn look(self: &Arc<Self>, digest: &Digest, holder: &Holder) -> Looked {
+        if self.store.remembers_link(digest, holder) {
+            let bytes = self.or_empty("blob", self.store.blob(digest).await);
+            return Looked { right: true, bytes };
+        }
+        let (cache, digest, holder) = (self.clone(), *digest, holder.clone());
+        let looked = self.looks.join((digest, holder.clone()), || async move {
+            let (link, blob) = tokio::join!(cache.store.link(&digest, &holder), cache.store.blob(&digest));
+            Looked { right: cache.or_empty("link", link).is_some(), bytes: cache.or_empty("blob", blob) }
+        });
+        looked.await.unwrap_or_default()
     }
 
     async fn stored(&self, digest: &Digest, outcome: Outcome) -> Option<Blob> {
-        let blob = self.or_empty("blob", self.store.blob(digest).await)?;
-        let size = Some(blob.size());
-        let body = match blob {
-            store::Blob::Local { file, .. } => Body::File(file),
-            store::Blob::Remote { .. } => Body::Store,
-        };
-        Some(Blob { size, body, outcome })
+        self.or_empty("blob", self.store.blob(digest).await).map(|blob| Blob::of(blob, outcome))
     }
 
-    /// Gets a blob, to which there is no right yet, through one upstream.
+    /// Gets a blob, to which there is no right yet, through one upstream. `absent`: it was not in the store a moment ago.
     async fn ask_blob(
         self: &Arc<Self>,
         pull: &Pull,
         source: &Source,
         digest: &Digest,
         wanted: Wanted,
+        mut absent: bool,
     ) -> Result<Blob, Reason> {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
         let mut failure = Reason::Broken("the download failed".to_owned());
         for _ in 0..TAKEOVERS {
-            let shown = match self.standing(&client, &holder, digest, wanted).await? {
+            let absent = std::mem::take(&mut absent);
+            let shown = match self.standing(&client, &holder, digest, wanted, absent).await? {
                 Standing::Served(blob) => return Ok(blob),
                 Standing::Shown => true,
                 Standing::Own => false,
@@ -137,6 +172,7 @@ impl Cache {
         holder: &Holder,
         digest: &Digest,
         wanted: Wanted,
+        absent: bool,
     ) -> Result<Standing, Reason> {
         let running = self.fills.running(&(*digest, holder.origin.clone()), holder);
         if wanted == Wanted::Bytes && running == Some(true) {
@@ -149,7 +185,7 @@ impl Cache {
         {
             return Ok(Standing::Served(blob));
         }
-        let copy = self.delivered(digest, &holder.origin).await;
+        let copy = if absent { None } else { self.delivered(digest, &holder.origin).await };
         if wanted == Wanted::Bytes && copy.is_none() && running.is_none() {
             return Ok(Standing::Own);
         }

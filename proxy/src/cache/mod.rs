@@ -41,6 +41,8 @@ pub struct Cache {
     heads: flight::Flight<(Holder, Reference), Result<ManifestHead, Reason>>,
     /// GETs of manifests in flight, by who delivers them.
     fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, (Holder, Reason)>>,
+    /// Looks for blobs in the store in flight.
+    looks: flight::Flight<(Digest, Holder), blob::Looked>,
     fills: Arc<fill::Fills>,
     claims: Arc<claims::Claims>,
     pub metrics: Metrics,
@@ -133,6 +135,7 @@ impl Cache {
             upstreams,
             heads: flight::Flight::default(),
             fetches: flight::Flight::default(),
+            looks: flight::Flight::default(),
             manifests,
             origins: Memory::builder().max_capacity(10_000).build(),
             shared: tokio::sync::Mutex::default(),

@@ -63,6 +63,7 @@ fn time(meta: &ObjectMeta) -> Timestamp {
 }
 
 /// A blob that is there.
+#[derive(Clone)]
 pub enum Blob {
     Local { file: Arc<std::fs::File>, size: u64 },
     Remote { size: u64 },
@@ -200,12 +201,17 @@ impl Store {
         self.links.get(&(*digest, holder.clone())).is_some()
     }
 
+    /// Takes note of a right to a blob that another replica writes.
+    pub fn remember_link(&self, digest: &Digest, holder: &Holder, media_type: &str) {
+        self.links.insert((*digest, holder.clone()), media_type.into());
+    }
+
     /// Writes the right to a blob. It holds in memory at once, also where the store fails.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn put_link(&self, digest: &Digest, holder: &Holder, media_type: &str) -> Result<(), Error> {
-        self.links.insert((*digest, holder.clone()), media_type.into());
+        self.remember_link(digest, holder, media_type);
         self.write(&Key::Link(digest, holder), Bytes::copy_from_slice(media_type.as_bytes())).await
     }
 

@@ -24,12 +24,14 @@ pub(super) enum Filled {
 pub(super) enum Lead {
     /// This replica, which lets go of the claim when that is done.
     Ours(Mine),
-    Theirs,
+    /// Another one, which also writes the right of the first who waited here, if it is `first_shown` there.
+    Theirs { first_shown: bool },
 }
 
 /// How following another replica ended.
 enum Followed {
-    Whole,
+    /// Whether the holder that was named waits for it there, too.
+    Whole(bool),
     Kept,
     /// It is gone, or its download failed: somebody goes on from here.
     Lost,
@@ -51,12 +53,12 @@ impl Fill {
                 Turn::Theirs(other) => other,
             };
             match self.follow(&mut download, store, claims, &other).await {
-                Followed::Whole => {
+                Followed::Whole(first_shown) => {
                     let (holder, _) = self.waiters.lock()[0].clone();
                     let proven = download.prove().map_err(|reason| (holder, reason))?;
-                    return Ok((Filled::Proven(proven), Lead::Theirs));
+                    return Ok((Filled::Proven(proven), Lead::Theirs { first_shown }));
                 }
-                Followed::Kept => return Ok((Filled::Kept, Lead::Theirs)),
+                Followed::Kept => return Ok((Filled::Kept, Lead::Theirs { first_shown: false })),
                 Followed::Failed(holder, reason) => return Err((holder, reason)),
                 Followed::Lost => turn = claims.turn_after(&work, Some(other)).await,
             }
@@ -105,8 +107,9 @@ impl Fill {
             return Followed::Failed(holder, error.reason);
         }
         tracing::debug!(digest = %self.digest, replica = ?other.claim(), "following another replica");
+        let shown = body.shown;
         match download.copy(Incoming::Replica(body)).await {
-            Ok(()) => Followed::Whole,
+            Ok(()) => Followed::Whole(shown),
             Err(reason @ Reason::Wrong(_)) => Followed::Failed(holder, reason),
             Err(reason) => {
                 tracing::info!(digest = %self.digest, %reason, at = download.bytes(), "the other replica's download broke off");

@@ -245,12 +245,17 @@ async fn run(landing: Landing) {
             let Some(spool) = proven.spool else { return };
             let kept = match &lead {
                 Lead::Ours(_) => store.keep(spool, fill.digest).await,
-                Lead::Theirs => store.keep_copy(spool, fill.digest).await,
+                Lead::Theirs { .. } => store.keep_copy(spool, fill.digest).await,
             };
             if let Err(error) = kept {
                 tracing::warn!(%error, digest = %fill.digest, "the blob is passed on but could not be kept");
             }
             let mut linked = 0;
+            if let Lead::Theirs { first_shown: true } = lead {
+                let first = fill.waiters.lock().first().map(|(holder, _)| holder.clone());
+                first.iter().for_each(|holder| store.remember_link(&fill.digest, holder, ""));
+                linked = 1;
+            }
             fill.link(&store, &mut linked).await;
             if let Lead::Ours(mine) = lead {
                 mine.succeeded();
