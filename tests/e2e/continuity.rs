@@ -117,6 +117,7 @@ impl Both {
             "{what}: {pulls} pulls in {:.1} s, p99 {p99:?}; {beside} where nothing is changed, p99 {unchanged:?}",
             since.elapsed().as_secs_f64()
         );
+        harness::say!("  slowest: {}", self.changed.slowest(since).await);
         assert!(pulls > 0 && beside > 0, "nothing is pulled");
         (p99, unchanged)
     }

@@ -13,6 +13,8 @@ use crate::installation::Instance;
 struct Pull {
     at: Instant,
     took: Duration,
+    /// How long each part took, and what it was.
+    parts: Vec<(&'static str, Duration)>,
     failure: Option<String>,
 }
 
@@ -33,8 +35,9 @@ impl Load {
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let at = Instant::now();
-                    let failure = pull(&client.fresh()).await.err();
-                    pulls.lock().await.push(Pull { at, took: at.elapsed(), failure });
+                    let mut parts = Vec::new();
+                    let failure = pull(&client.fresh(), &mut parts).await.err();
+                    pulls.lock().await.push(Pull { at, took: at.elapsed(), parts, failure });
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             })
@@ -52,6 +55,19 @@ impl Load {
         (times.len(), p99)
     }
 
+    /// The slowest pulls since then, by their parts.
+    pub(crate) async fn slowest(&self, since: Instant) -> String {
+        let pulls = self.pulls.lock().await;
+        let mut slowest: Vec<_> = pulls.iter().filter(|pull| pull.at >= since).collect();
+        slowest.sort_by_key(|pull| std::cmp::Reverse(pull.took));
+        let parts = |pull: &Pull| {
+            let parts = pull.parts.iter().map(|(what, took)| format!("{what} {}", took.as_millis()));
+            let at = pull.at.duration_since(since).as_secs_f64();
+            format!("{} ms after {at:.1} s ({})", pull.took.as_millis(), parts.collect::<Vec<_>>().join(", "))
+        };
+        slowest.into_iter().take(4).map(parts).collect::<Vec<_>>().join("; ")
+    }
+
     /// Stops; every failure in words.
     pub(crate) async fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
@@ -64,18 +80,24 @@ impl Load {
 }
 
 /// Tag, manifest of a platform, and its blobs, as an engine pulls.
-async fn pull(client: &harness::pull::Client) -> Result<(), String> {
+async fn pull(
+    client: &harness::pull::Client,
+    parts: &mut Vec<(&'static str, Duration)>,
+) -> Result<(), String> {
     let index = client.manifest("app", "1").await;
+    parts.push(("tag", index.took));
     if index.status != 200 || index.broken {
         return Err(format!("tag: {index:?}"));
     }
     let child = index.json()["manifests"][0]["digest"].as_str().unwrap().to_owned();
     let manifest = client.manifest("app", &child).await;
+    parts.push(("manifest", manifest.took));
     if manifest.status != 200 || manifest.broken {
         return Err(format!("manifest: {manifest:?}"));
     }
     for layer in manifest.json()["layers"].as_array().unwrap() {
         let blob = client.blob("app", layer["digest"].as_str().unwrap()).await;
+        parts.push(("blob", blob.took));
         if blob.status != 200 || blob.broken {
             return Err(format!("blob: {} broken {}", blob.status, blob.broken));
         }

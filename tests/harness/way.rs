@@ -22,6 +22,8 @@ pub enum Trouble {
     Unavailable,
     /// A connection is closed after that many bytes of the client.
     CutAfter(usize),
+    /// A connection is closed after that many bytes of the server.
+    CutAnswersAfter(usize),
 }
 
 /// The way; it ends when this is dropped.
@@ -82,15 +84,24 @@ async fn connection(client: TcpStream, server: Arc<str>, mut trouble: watch::Rec
                 Trouble::Away | Trouble::Unavailable => return,
                 Trouble::Slow(delay) => tokio::time::sleep(delay).await,
                 Trouble::CutAfter(bytes) if sent > bytes => return,
-                Trouble::CutAfter(_) => {}
+                Trouble::CutAfter(_) | Trouble::CutAnswersAfter(_) => {}
             }
             if to_server.write_all(&buffer[..read]).await.is_err() {
                 return;
             }
         }
     };
+    let answers = away.clone();
     let down = async {
-        tokio::io::copy(&mut from_server, &mut to_client).await.ok();
+        let mut buffer = vec![0; 16 * 1024];
+        let mut sent = 0;
+        while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+            sent += read;
+            let is_cut = matches!(*answers.borrow(), Trouble::CutAnswersAfter(bytes) if sent > bytes);
+            if is_cut || to_client.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
     };
     let gone = async {
         let ends = |trouble: &Trouble| matches!(trouble, Trouble::Away | Trouble::Unavailable);

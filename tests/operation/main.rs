@@ -21,6 +21,7 @@ mod private_ca;
 mod purge;
 mod quota;
 mod s3;
+mod s3_copies;
 mod s3_outage;
 mod secrets;
 mod standalone;

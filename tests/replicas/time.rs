@@ -1,6 +1,6 @@
 //! What takes an hour, with a clock that is moved; and clocks that are apart.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use harness::hostile::{Fault, Upstream, noise};
@@ -65,6 +65,25 @@ async fn an_upstream_that_is_busy_for_ten_minutes_and_away_for_an_hour_fails_no_
             assert!(tries < 100, "the upstream is back and is not asked");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_remembers_is_not_held_up_by_a_bucket_that_hangs() {
+    let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
+    upstream.image("library/a", "1", &[noise(1, 100_000)]);
+    let replicas = replicas(&upstream, &s3).await;
+    let client = replicas[0].client();
+    client.pull("library/a", "1").await;
+    // It is not believed without asking any more.
+    replicas[0].advance(2 * MINUTE);
+    s3.pause();
+    let began = Instant::now();
+    client.pull("library/a", "1").await;
+    let took = began.elapsed();
+    s3.resume();
+    harness::say!("bucket hangs: a pull of what is in the folder took {took:?}");
+    // A moment for each record: the tag, and the rights to manifest, config and layer.
+    assert!(took < Duration::from_millis(1800), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

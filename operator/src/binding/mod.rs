@@ -36,6 +36,8 @@ const GRANTED: &str = "dependencyproxy.dev/granted";
 const MADE: &str = "dependencyproxy.dev/made";
 /// For what waits for somebody else's object that is not watched.
 const LATER: Duration = Duration::from_secs(30);
+/// For what is called again when it changes: nothing is missed where that fails.
+const RESYNC: Duration = Duration::from_secs(300);
 /// For the world to see what was just written.
 const SOON: Duration = Duration::from_millis(500);
 
@@ -79,7 +81,7 @@ async fn apply(binding: &PullBinding, context: &Context) -> Result<Action, Error
         Facts::Binding { url, path, tokens } => {
             hand_out(binding, url, path, tokens, context, &mut state).await?
         }
-        _ => LATER,
+        _ => RESYNC,
     };
     write_status(binding, &verdict, &state, context).await?;
     Ok(Action::requeue(wait))
@@ -155,7 +157,7 @@ async fn hand_out(
         return Ok(LATER);
     }
     // What waits for pods is called again when they have it.
-    Ok(if state.is_handed_out { next.rest(now, times) } else { LATER })
+    Ok(if state.is_handed_out { next.rest(now, times) } else { RESYNC })
 }
 
 /// What was done outside of the credentials' Secret; noted on it, so that it can be undone.

@@ -121,12 +121,15 @@ impl Maker {
     pub async fn run(mut self, changes: Arc<Notify>, publish: watch::Sender<Arc<World>>) {
         self.sight.ready().await;
         changes.notify_one();
+        let mut rested = Instant::now();
         loop {
             changes.notified().await;
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep(GATHER.max(rested.saturating_duration_since(Instant::now()))).await;
             let began = Instant::now();
             // A request of the API client has no limit of its own: one that is never answered must not end the world.
             let made = tokio::time::timeout(PATIENCE, self.make()).await;
+            // While thousands of objects come, half of the time is theirs who act on what was judged.
+            rested = Instant::now() + began.elapsed();
             let Ok(made) = made else {
                 tracing::warn!("the API server did not answer in {PATIENCE:?}; trying again");
                 changes.notify_one();

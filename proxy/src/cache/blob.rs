@@ -59,6 +59,11 @@ impl Blob {
         };
         Self { size, body, outcome }
     }
+
+    fn coming(size: Option<u64>, place: Place) -> Self {
+        let outcome = if place.source() == From::Cache { Outcome::Hit } else { Outcome::Miss };
+        Self { size, body: Body::Fill(place), outcome }
+    }
 }
 
 impl Body {
@@ -88,7 +93,10 @@ impl Cache {
                 continue;
             }
             match self.look(digest, &holder).await {
-                Looked { right: true, bytes: Some(blob) } => return Ok(Blob::of(blob, Outcome::Hit)),
+                Looked { right: true, bytes: Some(blob) } => {
+                    let client = self.client(pull, source);
+                    return Ok(self.brought(blob, digest, holder, client, wanted).await);
+                }
                 Looked { bytes, .. } => absent |= bytes.is_none(),
             }
         }
@@ -113,6 +121,29 @@ impl Cache {
             Looked { right: cache.or_empty("link", link).is_some(), bytes: cache.or_empty("blob", blob) }
         });
         looked.await.unwrap_or_default()
+    }
+
+    /// A blob to which this holder has the right. What the bucket alone has comes into the local folder on its way: once
+    /// for all who ask for it, proven, and from elsewhere where the bucket breaks off. A part of it is read there.
+    async fn brought(
+        &self,
+        blob: store::Blob,
+        digest: &Digest,
+        holder: Holder,
+        client: Arc<Client>,
+        wanted: Wanted,
+    ) -> Blob {
+        let size = blob.size();
+        let direct = Blob::of(blob, Outcome::Hit);
+        if !matches!(direct.body, Body::Store) || wanted != Wanted::Bytes || !self.store.has_room(size) {
+            return direct;
+        }
+        let key = (*digest, holder.origin.clone());
+        let Some(fill) = self.fills.join(key, holder, client, true, Some(size)) else { return direct };
+        match (fill.begun().await, fill.place()) {
+            (Begun::Filling(size), Some(place)) => Blob::coming(size, place),
+            _ => direct,
+        }
     }
 
     async fn stored(&self, digest: &Digest, outcome: Outcome) -> Option<Blob> {
@@ -140,10 +171,12 @@ impl Cache {
             };
             let key = (*digest, holder.origin.clone());
             // A stranger's download began while this request looked: to join it takes a right.
-            let Some(fill) = self.fills.join(key, holder.clone(), client.clone(), shown) else { continue };
+            let Some(fill) = self.fills.join(key, holder.clone(), client.clone(), shown, None) else {
+                continue;
+            };
             match fill.begun().await {
                 Begun::Filling(size) => match fill.place() {
-                    Some(place) => return Ok(Blob { size, body: Body::Fill(place), outcome: Outcome::Miss }),
+                    Some(place) => return Ok(Blob::coming(size, place)),
                     // Its beginning is not kept, and gone: the next download begins when this one has ended.
                     None => fill.ended().await,
                 },
@@ -175,7 +208,8 @@ impl Cache {
         absent: bool,
     ) -> Result<Standing, Reason> {
         let running = self.fills.running(&(*digest, holder.origin.clone()), holder);
-        if wanted == Wanted::Bytes && running == Some(true) {
+        let reads = wanted != Wanted::Head;
+        if reads && running == Some(true) {
             return Ok(Standing::Shown);
         }
         // A download of ours that ended since this request looked into the store has left everything there.
@@ -186,7 +220,7 @@ impl Cache {
             return Ok(Standing::Served(blob));
         }
         let copy = if absent { None } else { self.delivered(digest, &holder.origin).await };
-        if wanted == Wanted::Bytes && copy.is_none() && running.is_none() {
+        if reads && copy.is_none() && running.is_none() {
             return Ok(Standing::Own);
         }
         match client.head_blob(&holder.repository, digest).await {
@@ -195,7 +229,7 @@ impl Cache {
                     self.or_empty("link", self.store.put_link(digest, holder, "").await);
                     Ok(Standing::Served(blob))
                 }
-                (None, Wanted::Bytes) => Ok(Standing::Shown),
+                (None, Wanted::Bytes | Wanted::Part) => Ok(Standing::Shown),
                 (None, Wanted::Head) => {
                     Ok(Standing::Served(Blob { size, body: Body::None, outcome: Outcome::Miss }))
                 }
@@ -203,7 +237,7 @@ impl Cache {
             Err(error) => {
                 // Some registries answer no HEAD, or redirect it to where only GET is signed for: their GET decides.
                 let undecided = matches!(error.reason.class(), Class::Refused | Class::Wrong);
-                let alone = wanted == Wanted::Bytes && running.is_none();
+                let alone = reads && running.is_none();
                 if undecided && alone { Ok(Standing::Own) } else { Err(error.reason) }
             }
         }

@@ -80,6 +80,8 @@ pub enum Wanted {
     /// A HEAD, which never costs an upstream GET.
     Head,
     Bytes,
+    /// A range of a blob's.
+    Part,
 }
 
 /// Nothing could be served: what each upstream answered, in order. Never empty.

@@ -183,7 +183,7 @@ impl Cache {
             (head.digest, head.media_type.clone(), head.size)
         {
             let record = TagRecord::new(digest, media_type, size, self.clock.now());
-            self.or_empty("tag", self.store.put_tag(holder, tag, record, None).await);
+            self.or_empty("tag", self.store.put_tag(holder, tag, record).await);
         }
     }
 
@@ -200,7 +200,7 @@ impl Cache {
         let now = self.clock.now();
         if let Some(copy) = copy.filter(|copy| copy.record.digest == digest) {
             let renewed = TagRecord { checked_at: now, ..(*copy.record).clone() };
-            self.or_empty("tag", self.store.put_tag(holder, tag, renewed, holds).await);
+            self.store.renew_tag(holder, tag, renewed, holds);
             return Some(copy.serve(Outcome::Revalidated, None));
         }
         // Upstream just answered 2xx with this digest to this group's credentials; if it delivered the bytes once,
@@ -221,7 +221,7 @@ impl Cache {
         }
         let (media_type, size) = (fetched.media_type.clone(), fetched.bytes.len() as u64);
         let record = TagRecord::new(fetched.digest, media_type, size, self.clock.now());
-        self.or_empty("tag", self.store.put_tag(holder, tag, record, None).await);
+        self.or_empty("tag", self.store.put_tag(holder, tag, record).await);
         fetched.into_manifest(Outcome::Miss)
     }
 }

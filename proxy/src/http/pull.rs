@@ -42,13 +42,13 @@ impl Asking<'_> {
 
     pub(super) async fn blob(&self, digest: &Digest, note: &mut Note) -> Result<Response, Problem> {
         let image = format!("{}@{digest}", self.image());
-        let found = self.api.cache.blob(&self.pull, digest, self.wanted()).await;
+        let found = self.api.cache.blob(&self.pull, digest, self.wanted_of_blob()).await;
         let found = found.map_err(|error| self.not_served(&error, &image, "BLOB_UNKNOWN"))?;
         if let Some(answer) = self.blob_answer(found, digest, note).await? {
             return Ok(answer);
         }
         // The store rests now, and the cache goes upstream.
-        let found = self.api.cache.blob(&self.pull, digest, self.wanted()).await;
+        let found = self.api.cache.blob(&self.pull, digest, self.wanted_of_blob()).await;
         let found = found.map_err(|error| Problem::store_failed(&image, Some(&error)))?;
         let answer = self.blob_answer(found, digest, note).await?;
         answer.ok_or_else(|| Problem::store_failed(&image, None))
@@ -98,6 +98,13 @@ impl Asking<'_> {
 
     fn wanted(&self) -> Wanted {
         if self.head.method == http::Method::HEAD { Wanted::Head } else { Wanted::Bytes }
+    }
+
+    fn wanted_of_blob(&self) -> Wanted {
+        match self.wanted() {
+            Wanted::Bytes if self.head.range.is_some() => Wanted::Part,
+            wanted => wanted,
+        }
     }
 
     fn image(&self) -> &str {

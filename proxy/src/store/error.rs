@@ -16,7 +16,7 @@ pub enum Error {
     /// Only the kind of failure: an object store repeats parts of our signed request in its errors.
     #[error("the object store failed: {0}")]
     Objects(&'static str),
-    #[error("the object store gave no answer in {} s", .0.as_secs())]
+    #[error("the object store gave no answer in {} s", .0.as_secs_f64())]
     Slow(Duration),
     #[error("the object store failed a moment ago")]
     Resting,

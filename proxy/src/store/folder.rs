@@ -149,6 +149,11 @@ impl Folder {
         Ok(Spool { file, reader, room, stated })
     }
 
+    /// Whether so many bytes would fit beside the downloads in progress.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.state.lock().spooled_bytes.saturating_add(bytes) <= self.limit
+    }
+
     fn reserve(&self, bytes: u64) -> Result<(), Full> {
         let mut state = self.evict_until_fits(bytes)?;
         state.spooled_bytes += bytes;

@@ -44,6 +44,11 @@ where
         (since(self.clock.now(), at) < BELIEVED).then_some(value)
     }
 
+    /// Whether there is a record, believed or not.
+    pub(super) fn remembers(&self, key: &K) -> bool {
+        self.records.contains_key(key)
+    }
+
     /// What the store said, or, where it failed, what is remembered.
     pub(super) fn settle(&self, key: K, read: Result<Option<V>, Error>) -> Result<Option<V>, Error> {
         match read {
@@ -55,7 +60,12 @@ where
                 self.records.invalidate(&key);
                 Ok(None)
             }
-            Err(error) => self.records.get(&key).map(|(value, _)| Some(value)).ok_or(error),
+            // Believed for a minute more: whoever comes next need not wait for the store again.
+            Err(error) => {
+                let (value, _) = self.records.get(&key).ok_or(error)?;
+                self.insert(key, value.clone());
+                Ok(Some(value))
+            }
         }
     }
 }

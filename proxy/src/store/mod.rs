@@ -48,14 +48,12 @@ pub use upstreams::UpstreamRecords;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
+/// How long a pull waits for a record that it remembers from more than a minute ago.
+const AGAIN: Duration = Duration::from_millis(250);
 /// The right to a blob is written again at most this often, to say that it is in use.
 const LINK_PRECISION: Duration = Duration::from_secs(3600);
-/// A tag's record that is used without being changed is written again at most this often, for the same purpose.
-const TAG_PRECISION: Duration = Duration::from_secs(24 * 3600);
 /// An idle store is asked this often whether it works.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
-/// A check that found nothing new is written to the store at most this often.
-const CHECKED_AT_PRECISION: Duration = Duration::from_secs(60);
 
 /// When an object was last written, by the store's clock.
 fn time(meta: &ObjectMeta) -> Timestamp {
@@ -161,6 +159,12 @@ impl Store {
         }
     }
 
+    /// Whether the local folder can take a blob of that size now.
+    #[must_use]
+    pub fn has_room(&self, size: u64) -> bool {
+        self.folder.has_room(size)
+    }
+
     /// Begins a download in the local folder.
     ///
     /// # Errors
@@ -183,7 +187,7 @@ impl Store {
         if let Some(media_type) = self.links.get(&key) {
             return Ok(Some(media_type));
         }
-        let read = self.read(&Key::Link(digest, holder)).await;
+        let read = self.read_again(&Key::Link(digest, holder), self.links.remembers(&key)).await;
         // Its LastModified is the last read; once an hour is exact enough for a cleanup that counts days.
         if let Ok(Some((_, read_at))) = &read
             && crate::clock::since(self.clock.now(), *read_at) > LINK_PRECISION
@@ -224,63 +228,6 @@ impl Store {
         let Some(link) = self.objects.any_below(&prefix).await? else { return Ok(None) };
         let got = self.objects.get(&link).await?;
         Ok(got.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into()))
-    }
-
-    /// What a tag was when it was last checked.
-    ///
-    /// # Errors
-    /// When the store cannot be read. A record that cannot be understood counts as lost.
-    pub async fn tag(&self, holder: &Holder, tag: &Tag) -> Result<Option<Arc<TagRecord>>, Error> {
-        match self.tags.get(&(holder.clone(), tag.clone())) {
-            Some(record) => Ok(Some(record)),
-            None => self.tag_anew(holder, tag).await,
-        }
-    }
-
-    /// The same as the store has it now: another replica may have checked the tag a moment ago.
-    ///
-    /// # Errors
-    /// As for [`Self::tag`].
-    pub async fn tag_anew(&self, holder: &Holder, tag: &Tag) -> Result<Option<Arc<TagRecord>>, Error> {
-        let key = (holder.clone(), tag.clone());
-        let read = self.read(&Key::Tag(holder, tag)).await;
-        // One that is good without a check is written by nobody else, and a cleanup goes by its LastModified.
-        if let Ok(Some((_, written))) = &read
-            && crate::clock::since(self.clock.now(), *written) > TAG_PRECISION
-        {
-            self.objects.renew(&Key::Tag(holder, tag).path(&self.instance), self.shared).await.ok();
-        }
-        let record = |bytes: &Bytes| {
-            let record = serde_json::from_slice::<TagRecord>(bytes).ok()?;
-            Some(Arc::new(TagRecord { written_at: record.checked_at, ..record }))
-        };
-        self.tags.settle(key, read.map(|found| found.and_then(|(bytes, _)| record(&bytes))))
-    }
-
-    /// Writes what a tag is now. A check that found nothing new is written to the store once a minute at most, or, where
-    /// it holds for less than that, so often, and held in memory meanwhile.
-    ///
-    /// # Errors
-    /// When the store cannot be written; in memory it holds all the same.
-    pub async fn put_tag(
-        &self,
-        holder: &Holder,
-        tag: &Tag,
-        record: TagRecord,
-        holds: Option<Duration>,
-    ) -> Result<(), Error> {
-        let precision = holds.unwrap_or(CHECKED_AT_PRECISION).min(CHECKED_AT_PRECISION);
-        let key = (holder.clone(), tag.clone());
-        let written = self
-            .tags
-            .get(&key)
-            .filter(|before| before.digest == record.digest)
-            .map(|before| before.written_at);
-        let due = written.is_none_or(|at| crate::clock::since(record.checked_at, at) >= precision);
-        let written_at = written.filter(|_| !due).unwrap_or(record.checked_at);
-        let bytes = serde_json::to_vec(&record).unwrap_or_default();
-        self.tags.insert(key, Arc::new(TagRecord { written_at, ..record }));
-        if due { self.write(&Key::Tag(holder, tag), bytes.into()).await } else { Ok(()) }
     }
 
     /// Looks for a blob's bytes, whoever may have them.
@@ -369,6 +316,19 @@ impl Store {
         };
         let written = tokio::task::spawn_blocking(move || spool.append(0, &bytes).map(|()| spool)).await;
         self.keep(written.map_err(std::io::Error::other)??, digest).await
+    }
+
+    /// Reads a record; where one is remembered, a store that is slow is not waited for.
+    async fn read_again(
+        &self,
+        key: &Key<'_>,
+        remembered: bool,
+    ) -> Result<Option<(Bytes, jiff::Timestamp)>, Error> {
+        let read = self.read(key);
+        if !remembered {
+            return read.await;
+        }
+        tokio::time::timeout(AGAIN, read).await.unwrap_or(Err(Error::Slow(AGAIN)))
     }
 
     async fn read(&self, key: &Key<'_>) -> Result<Option<(Bytes, jiff::Timestamp)>, Error> {

@@ -1,8 +1,20 @@
 //! What is written down of a tag.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 use jiff::Timestamp;
-use oci::Digest;
+use oci::{Digest, Tag};
 use serde::{Deserialize, Serialize};
+
+use super::{Error, Holder, Key, Store};
+use crate::clock::since;
+
+/// A record that is used without being changed is written again at most this often, to say that it is in use.
+const TAG_PRECISION: Duration = Duration::from_secs(24 * 3600);
+/// A check that found nothing new is written to the store at most this often.
+const CHECKED_AT_PRECISION: Duration = Duration::from_secs(60);
 
 /// A tag as it was when upstream was last asked. Unknown fields of a newer version are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,5 +36,96 @@ impl TagRecord {
     #[must_use]
     pub fn new(digest: Digest, media_type: String, size: u64, checked_at: Timestamp) -> Self {
         Self { digest, media_type, size, checked_at, written_at: checked_at }
+    }
+}
+
+impl Store {
+    /// What a tag was when it was last checked.
+    ///
+    /// # Errors
+    /// When the store cannot be read. A record that cannot be understood counts as lost.
+    pub async fn tag(&self, holder: &Holder, tag: &Tag) -> Result<Option<Arc<TagRecord>>, Error> {
+        let key = (holder.clone(), tag.clone());
+        match self.tags.get(&key) {
+            Some(record) => Ok(Some(record)),
+            None => self.tag_within(holder, tag, self.tags.remembers(&key)).await,
+        }
+    }
+
+    /// The same as the store has it now: another replica may have checked the tag a moment ago.
+    ///
+    /// # Errors
+    /// As for [`Self::tag`].
+    pub async fn tag_anew(&self, holder: &Holder, tag: &Tag) -> Result<Option<Arc<TagRecord>>, Error> {
+        self.tag_within(holder, tag, false).await
+    }
+
+    async fn tag_within(
+        &self,
+        holder: &Holder,
+        tag: &Tag,
+        remembered: bool,
+    ) -> Result<Option<Arc<TagRecord>>, Error> {
+        let key = (holder.clone(), tag.clone());
+        let read = self.read_again(&Key::Tag(holder, tag), remembered).await;
+        // One that is good without a check is written by nobody else, and a cleanup goes by its LastModified.
+        if let Ok(Some((_, written))) = &read
+            && since(self.clock.now(), *written) > TAG_PRECISION
+        {
+            self.objects.renew(&Key::Tag(holder, tag).path(&self.instance), self.shared).await.ok();
+        }
+        let record = |bytes: &Bytes| {
+            let record = serde_json::from_slice::<TagRecord>(bytes).ok()?;
+            Some(Arc::new(TagRecord { written_at: record.checked_at, ..record }))
+        };
+        self.tags.settle(key, read.map(|found| found.and_then(|(bytes, _)| record(&bytes))))
+    }
+
+    /// Writes what a tag is now. A check that found nothing new is written to the store once a minute at most, or, where
+    /// it holds for less than that, so often, and held in memory meanwhile.
+    ///
+    /// # Errors
+    /// When the store cannot be written; in memory it holds all the same.
+    pub async fn put_tag(&self, holder: &Holder, tag: &Tag, record: TagRecord) -> Result<(), Error> {
+        match self.remember_tag(holder, tag, record, None) {
+            Some(bytes) => self.write(&Key::Tag(holder, tag), bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes note of what a tag is, for at most `holds`, and writes it behind the answer of who asks, if that is due.
+    pub fn renew_tag(
+        self: &Arc<Self>,
+        holder: &Holder,
+        tag: &Tag,
+        record: TagRecord,
+        holds: Option<Duration>,
+    ) {
+        let Some(bytes) = self.remember_tag(holder, tag, record, holds) else { return };
+        let (store, holder, tag) = (self.clone(), holder.clone(), tag.clone());
+        tokio::spawn(async move {
+            if let Err(error) = store.write(&Key::Tag(&holder, &tag), bytes).await {
+                tracing::debug!(%error, "that a tag was checked is not written down");
+            }
+        });
+    }
+
+    /// The record, where it is to be written.
+    fn remember_tag(
+        &self,
+        holder: &Holder,
+        tag: &Tag,
+        record: TagRecord,
+        holds: Option<Duration>,
+    ) -> Option<Bytes> {
+        let precision = holds.unwrap_or(CHECKED_AT_PRECISION).min(CHECKED_AT_PRECISION);
+        let key = (holder.clone(), tag.clone());
+        let before = self.tags.get(&key).filter(|before| before.digest == record.digest);
+        let written = before.map(|before| before.written_at);
+        let is_due = written.is_none_or(|at| since(record.checked_at, at) >= precision);
+        let written_at = written.filter(|_| !is_due).unwrap_or(record.checked_at);
+        let bytes = serde_json::to_vec(&record).unwrap_or_default();
+        self.tags.insert(key, Arc::new(TagRecord { written_at, ..record }));
+        is_due.then(|| bytes.into())
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
+use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 use oci::Hasher;
 use tokio::task::JoinHandle;
 
@@ -34,6 +36,11 @@ pub(super) struct Proven {
 /// Bytes on their way here.
 pub(super) enum Incoming {
     Upstream(BlobBody),
+    /// What the bucket has.
+    Stored {
+        bytes: BoxStream<'static, object_store::Result<Bytes>>,
+        size: u64,
+    },
     /// Another replica's download.
     Replica(FillBody),
 }
@@ -43,12 +50,17 @@ impl Incoming {
         match self {
             Self::Upstream(body) => body.size,
             Self::Replica(body) => body.size,
+            Self::Stored { size, .. } => Some(*size),
         }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Reason> {
         match self {
             Self::Upstream(body) => body.next().await,
+            Self::Stored { bytes, .. } => {
+                let next = bytes.try_next().await;
+                next.map_err(|_| Reason::Broken("the bucket's answer broke off".to_owned()))
+            }
             Self::Replica(body) => {
                 body.next().await.map_err(|Gone| Reason::Broken("the other replica is gone".to_owned()))
             }

@@ -1,13 +1,13 @@
 //! Who downloads: this replica, or another one, whose download is read as it comes in there.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Fill;
 use super::download::{Download, Incoming, Proven};
 use crate::cache::claims::{Claims, Mine, Theirs, Turn, Work};
+use crate::metrics::Source;
 use crate::replica::Gone;
-use crate::store::{Holder, Store};
+use crate::store::{self, Holder, Key, Store};
 use crate::upstream::Reason;
 
 /// How often another replica is followed before one goes on without it.
@@ -46,6 +46,14 @@ impl Fill {
     ) -> Result<(Filled, Lead), (Holder, Reason)> {
         let work = Work::Fill(self.digest, self.origin.clone());
         let mut download = Download::new(self, store);
+        if let Some(size) = self.stored {
+            match self.bring(&mut download, store, size).await {
+                Ok(()) => return self.proven_from_store(download, store).await,
+                Err(reason) => {
+                    tracing::warn!(digest = %self.digest, %reason, at = download.bytes(), "the bucket does not give what it has; going on without it");
+                }
+            }
+        }
         let mut turn = claims.turn(&work).await;
         for _ in 0..FOLLOWED {
             let other = match turn {
@@ -66,9 +74,35 @@ impl Fill {
         self.lead(download, Mine::unclaimed()).await
     }
 
+    /// Takes the bytes from the bucket.
+    async fn bring(&self, download: &mut Download<'_>, store: &Store, size: u64) -> Result<(), Reason> {
+        let broken = |error: store::Error| Reason::Broken(error.to_string());
+        let bytes = store.stream(&self.digest, 0..size).await.map_err(broken)?;
+        download.copy(Incoming::Stored { bytes, size }).await
+    }
+
+    /// What the bucket gave, if it has its digest. Otherwise it is taken out of there: the next pull fetches it again.
+    async fn proven_from_store(
+        &self,
+        download: Download<'_>,
+        store: &Store,
+    ) -> Result<(Filled, Lead), (Holder, Reason)> {
+        match download.prove() {
+            Ok(proven) => Ok((Filled::Proven(proven), Lead::Theirs { first_shown: true })),
+            Err(reason) => {
+                tracing::warn!(digest = %self.digest, %reason, "a stored blob is damaged; it is fetched again when it is pulled");
+                if let Err(error) = store.delete(&[Key::Blob(&self.digest)]).await {
+                    tracing::warn!(%error, digest = %self.digest, "the damaged blob is still there");
+                }
+                let (holder, _) = self.waiters.lock()[0].clone();
+                Err((holder, reason))
+            }
+        }
+    }
+
     /// Downloads from upstream, for this replica and for those that follow it.
     async fn lead(&self, download: Download<'_>, mine: Mine) -> Result<(Filled, Lead), (Holder, Reason)> {
-        self.leads.store(true, Ordering::Release);
+        *self.source.lock() = Source::Upstream;
         let proven = download.fetch().await?;
         Ok((Filled::Proven(proven), Lead::Ours(mine)))
     }
@@ -107,6 +141,7 @@ impl Fill {
             return Followed::Failed(holder, error.reason);
         }
         tracing::debug!(digest = %self.digest, replica = ?other.claim(), "following another replica");
+        *self.source.lock() = Source::Replica;
         let shown = body.shown;
         match download.copy(Incoming::Replica(body)).await {
             Ok(()) => Followed::Whole(shown),
@@ -129,6 +164,6 @@ impl Fill {
 impl Fill {
     /// Whether this replica downloads it from upstream: one that follows is not followed.
     pub(in crate::cache) fn leads(&self) -> bool {
-        self.leads.load(Ordering::Acquire)
+        self.source() == Source::Upstream
     }
 }

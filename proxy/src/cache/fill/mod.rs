@@ -15,7 +15,6 @@ mod window;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -32,7 +31,7 @@ use window::{Cursor, Window};
 
 use super::claims::Claims;
 use crate::metrics::{Metrics, Source};
-use crate::store::{Holder, Store};
+use crate::store::{Blob, Holder, Store};
 use crate::upstream::{Client, Reason};
 
 /// A blob and who delivers it.
@@ -50,8 +49,10 @@ pub(super) struct Fills {
 pub(super) struct Fill {
     digest: Digest,
     origin: String,
-    /// Whether it comes from upstream; else from another replica.
-    leads: AtomicBool,
+    /// Where the bytes come from now.
+    source: Mutex<Source>,
+    /// The bucket has it, with this length, and who began it has the right to it.
+    stored: Option<u64>,
     progress: watch::Sender<Progress>,
     /// Who may have the blob once it is proven, each with the account that showed it; in the order of their coming.
     waiters: Mutex<Vec<(Holder, Arc<Client>)>>,
@@ -99,7 +100,7 @@ pub struct Download {
     pub size: Option<u64>,
     /// Bytes that are here.
     pub bytes: u64,
-    /// `upstream` or `replica`.
+    /// `upstream`, `replica`, or `cache` where it comes from the bucket.
     pub source: &'static str,
     /// Repositories of groups that wait for it.
     pub holders: usize,
@@ -156,13 +157,15 @@ impl Fills {
         Some((fill, waits))
     }
 
-    /// Joins the fill in progress, or begins it. `None`: there is one, and this holder has not `shown` its right.
+    /// Joins the fill in progress, or begins it from the bucket that has it, or from upstream. `None`: there is one, and
+    /// this holder has not `shown` its right.
     pub(super) fn join(
         self: &Arc<Self>,
         key: FillKey,
         holder: Holder,
         client: Arc<Client>,
         shown: bool,
+        stored: Option<u64>,
     ) -> Option<Arc<Fill>> {
         let mut running = self.running.lock();
         if let Some(fill) = running.get(&key) {
@@ -176,7 +179,8 @@ impl Fills {
         let fill = Arc::new(Fill {
             digest: key.0,
             origin: key.1.clone(),
-            leads: AtomicBool::new(false),
+            source: Mutex::new(if stored.is_some() { Source::Cache } else { Source::Replica }),
+            stored,
             progress,
             waiters: Mutex::new(vec![(holder, client)]),
             file: OnceLock::new(),
@@ -254,7 +258,6 @@ async fn run(landing: Landing) {
             if let Lead::Theirs { first_shown: true } = lead {
                 let first = fill.waiters.lock().first().map(|(holder, _)| holder.clone());
                 first.iter().for_each(|holder| store.remember_link(&fill.digest, holder, ""));
-                linked = 1;
             }
             fill.link(&store, &mut linked).await;
             if let Lead::Ours(mine) = lead {
@@ -301,8 +304,9 @@ impl Fill {
         }
     }
 
-    fn source(&self) -> Source {
-        if self.leads() { Source::Upstream } else { Source::Replica }
+    /// Where its bytes come from now.
+    pub(super) fn source(&self) -> Source {
+        *self.source.lock()
     }
 
     /// Waits until it has ended, one way or the other.
@@ -324,15 +328,23 @@ impl Fill {
     async fn is_kept(&self, store: &Store) -> bool {
         let first = self.waiters.lock().first().map(|(holder, _)| holder.clone());
         let Some(holder) = first else { return false };
-        store.remembers_link(&self.digest, &holder) && matches!(store.blob(&self.digest).await, Ok(Some(_)))
+        store.remembers_link(&self.digest, &holder)
+            && match store.blob(&self.digest).await {
+                Ok(Some(Blob::Local { .. })) => true,
+                Ok(Some(Blob::Remote { .. })) => self.stored.is_none(),
+                _ => false,
+            }
     }
 
-    /// Writes the rights of the waiters from number `from` on.
+    /// Writes the rights of the waiters from number `from` on, but for those that are known to be written.
     async fn link(&self, store: &Store, from: &mut usize) {
         loop {
             let next = self.waiters.lock().get(*from).map(|(holder, _)| holder.clone());
             let Some(holder) = next else { return };
             *from += 1;
+            if store.remembers_link(&self.digest, &holder) {
+                continue;
+            }
             if let Err(error) = store.put_link(&self.digest, &holder, "").await {
                 tracing::warn!(%error, digest = %self.digest, "the right to a blob could not be kept");
             }

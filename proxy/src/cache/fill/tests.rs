@@ -35,7 +35,7 @@ async fn who_has_shown_no_right_is_not_taken_into_a_strangers_download() {
     let store = Arc::new(store);
     let fills = Fills::new(store.clone(), Claims::new(store, None), metrics);
     let key = (Digest::of(Algorithm::Sha256, b"blob"), "origin".to_owned());
-    let join = |group: &str, shown| fills.join(key.clone(), holder(group), client.clone(), shown);
+    let join = |group: &str, shown| fills.join(key.clone(), holder(group), client.clone(), shown, None);
 
     let begun = join("first", false).unwrap();
     assert!(join("stranger", false).is_none());
