@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use crate::installation::{Installation, NAMESPACE, RELEASE, within};
 use crate::load::Load;
 
-/// What is asked for is twice the time beside; two processors that run both nodes do not give it each time, and the
-/// figure is printed. Beyond this something hangs.
-const FLOOR: Duration = Duration::from_millis(600);
+/// What is asked for is twice the steady time; two processors that run both nodes, the tests and whatever else do not
+/// promise it each time, and the figure is printed. Beyond this something hangs.
+const FLOOR: Duration = Duration::from_millis(400);
 /// A cached answer waits no longer for an upstream that has gone (`recheckBudgetMilliseconds`), once on each replica.
 const BUDGET: Duration = Duration::from_secs(1);
 
@@ -95,7 +95,7 @@ async fn no_pull_fails_while_everything_is_changed() {
     installation.refill().await;
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(control_failures.is_empty(), "{control_failures:#?}");
-    let bound = (unchanged * 4).max(FLOOR);
+    let bound = (unchanged * 3).max(FLOOR);
     assert!(p99 <= bound, "p99 {p99:?}, where nothing is changed {unchanged:?}");
     assert!(stopped <= BUDGET + FLOOR, "p99 {stopped:?} while upstream is stopped");
     instance.end().await;

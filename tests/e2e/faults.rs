@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use harness::blob::Blob;
 use http::Method;
+use serde_json::Value;
 
-use crate::installation::{Installation, within};
+use crate::installation::{Installation, Instance, within};
 use crate::load::Load;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,6 +40,60 @@ async fn transfers_that_a_killed_pod_breaks_succeed_at_their_first_retry() {
     for answer in retries.await {
         assert_eq!(*answer.bytes(), blob.bytes);
     }
+    instance.end().await;
+}
+
+/// The address of the pod that downloads a blob from upstream, and its name, when a third of it is there.
+async fn downloading(instance: &Instance<'_>, digest: &str, size: u64) -> String {
+    loop {
+        for (name, address) in instance.pods().await {
+            let status = instance.admin(&address, "/status").await;
+            let status: Value = serde_json::from_str(&status).unwrap_or_default();
+            let downloads = status["downloads"].as_array().cloned().unwrap_or_default();
+            let leads = |d: &&Value| d["digest"] == *digest && d["source"] == "upstream";
+            if downloads.iter().find(leads).is_some_and(|d| d["bytes"].as_u64() > Some(size / 3)) {
+                return name;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_killed_while_it_downloads_breaks_only_its_own_pulls() {
+    let Some(installation) = Installation::alone().await else { return };
+    let instance = installation.instance("filling", 30521, 3).await;
+    let blob = Blob::random(64 << 20);
+    installation.cluster.upstream("library/cold").await.push_blob(&blob).await;
+    installation.cluster.throttle("upstream", "app=registry", "100mbit").await;
+    let pulls: Vec<_> = (0..9)
+        .map(|number| {
+            let (client, digest) = (instance.ci(1 + number % 2).fresh(), blob.digest);
+            tokio::spawn(async move { client.blob("cold", digest).await })
+        })
+        .collect();
+    let victim = downloading(&instance, &blob.digest.to_string(), 64 << 20).await;
+    let kill = ["delete", "pod", "-n", &instance.name, &victim, "--force", "--grace-period=0"];
+    instance.kubectl().run(&kill).await.succeeds();
+    let mut broken = 0;
+    for pull in pulls {
+        let answer = pull.await.unwrap();
+        if answer.broken {
+            broken += 1;
+            assert!(blob.bytes.starts_with(&answer.body), "nothing wrong is served");
+            assert_eq!(*instance.ci(1).fresh().blob("cold", blob.digest).await.bytes(), blob.bytes);
+        } else {
+            assert_eq!(*answer.bytes(), blob.bytes);
+        }
+    }
+    let log = ["logs", "-n", "upstream", "deployment/registry", "--tail=-1"];
+    let log = instance.kubectl().run(&log).await.succeeds().text;
+    let path = format!("GET /v2/library/cold/blobs/{}", blob.digest);
+    let gets = log.lines().filter(|line| line.contains(&path) && line.contains("HTTP/1.1\" 20")).count();
+    harness::say!(
+        "downloading pod killed: {broken} of 9 pulls broke and succeeded at their first retry; {gets} GETs upstream (asked at most 2)"
+    );
+    assert!(broken < 9 && (1..=2).contains(&gets), "{broken} broken, {gets} GETs:\n{log}");
+    installation.cluster.throttle("upstream", "app=registry", "10gbit").await;
     instance.end().await;
 }
 

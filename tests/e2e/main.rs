@@ -17,3 +17,4 @@ mod installation;
 mod kubelet;
 mod lifecycle;
 mod load;
+mod store;

@@ -168,6 +168,24 @@ impl Cluster {
         run(&["upstream".into()], "").await.succeeds();
     }
 
+    /// Lets the pods with this label send no more than that, such as `80mbit`, until they are replaced.
+    ///
+    /// # Panics
+    /// If one of them does not run here.
+    pub async fn throttle(&self, namespace: &str, label: &str, rate: &str) {
+        let pods = self.kubectl().json(&["get", "pods", "-n", namespace, "-l", label]).await;
+        for pod in pods["items"].as_array().expect("a list") {
+            let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap_or_default();
+            let id = id.rsplit('/').next().expect("a part");
+            let pid = process_of(id).unwrap_or_else(|| panic!("container {id:?} has no process here"));
+            let shape = ["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate];
+            let mut command = Command::new("nsenter");
+            command.args(["--target", &pid.to_string(), "--net"]).args(shape);
+            command.args(["burst", "256kb", "latency", "100ms"]).env("PATH", tool::path());
+            finish(command, "tc".to_owned(), "").await.succeeds();
+        }
+    }
+
     /// Packs a static program into an image `localhost/NAME:1` and imports it into every node.
     ///
     /// # Panics
@@ -197,6 +215,15 @@ impl Cluster {
             .await
             .succeeds();
     }
+}
+
+/// A process of a container on this machine.
+fn process_of(container: &str) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroup| cgroup.contains(container))
+    })
 }
 
 fn script() -> PathBuf {

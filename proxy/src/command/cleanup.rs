@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
+use super::empty_folder;
 use crate::args::Cleanup;
 use crate::cleanup::{self, Options, Pace, Report};
 use crate::clock::Clock;
@@ -63,7 +64,7 @@ async fn done(cleanup: &Cleanup) -> Result<Report, String> {
             length: cleanup.verify_for.map(SignedDuration::unsigned_abs),
         }),
     };
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let folder = empty_folder(&cleanup.data_dir)?;
     let store = open(config, &cleanup.data_dir, folder.path()).map_err(|error| error.to_string())?;
     let report = cleanup::run(&store, config, options, &Clock::system()).await;
     report.map_err(|error| format!("{error}; what was done until then is done, and the next run goes on."))

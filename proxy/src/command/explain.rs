@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use oci::{Name, Reference};
 use prometheus_client::registry::Registry;
 
+use super::empty_folder;
 use crate::args::Explain;
 use crate::auth::{authorize, caller_named, role_of};
 use crate::cache::Validity;
@@ -53,7 +54,7 @@ async fn steps(config: &Config, explain: &Explain) -> Result<(), String> {
     };
     println!("group     {} ({})", route.group().path, route.group().id);
     let target = resolve::resolve(config, &route, &image, None).map_err(|error| error.to_string())?;
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let folder = empty_folder(&explain.data_dir)?;
     let metrics = Metrics::new(&mut Registry::default());
     let store =
         Store::look_into(&config.instance, &explain.data_dir, folder.path(), metrics, Clock::system());

@@ -11,7 +11,10 @@ mod quota;
 mod serve;
 mod status;
 
+use std::path::Path;
 use std::process::ExitCode;
+
+use tempfile::TempDir;
 
 use crate::args::{Admin, Arguments, Command};
 
@@ -50,6 +53,13 @@ async fn put<'p>(admin: &Admin, path: &str, pairs: impl Iterator<Item = (&'p str
             ExitCode::FAILURE
         }
     }
+}
+
+/// A folder for a command that looks into the store and keeps no blobs; it goes when this is dropped. A pod has no other
+/// place to write to than the proxy's own folder.
+fn empty_folder(data_dir: &Path) -> Result<TempDir, String> {
+    let made = if data_dir.is_dir() { tempfile::tempdir_in(data_dir) } else { tempfile::tempdir() };
+    made.map_err(|error| format!("no place for an empty folder: {error}"))
 }
 
 /// What was wrong, without the layers around it.

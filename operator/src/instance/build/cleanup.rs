@@ -16,7 +16,6 @@ const MESSAGE: &str = "/dev/termination-log";
 /// `None` where there is no bucket: a folder is bounded by the proxy itself.
 pub(super) fn cleanup(plan: &Plan) -> Option<Object> {
     let mut arguments = vec!["cleanup".to_owned()];
-    arguments.extend(pod::documents(plan));
     arguments.push(format!("--termination-log={MESSAGE}"));
     if plan.spec.cleanup.verify_minutes > 0 {
         arguments.push("--verify".to_owned());

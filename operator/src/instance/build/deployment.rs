@@ -106,7 +106,6 @@ fn container(plan: &Plan) -> Container {
 
 fn arguments(plan: &Plan) -> Vec<String> {
     let mut arguments = vec!["serve".to_owned()];
-    arguments.extend(pod::documents(plan));
     arguments.extend([
         format!("--listen=[::]:{REGISTRY_PORT}"),
         format!("--admin-listen=[::]:{ADMIN_PORT}"),

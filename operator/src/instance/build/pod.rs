@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, LocalObjectReference,
-    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodDNSConfig, PodDNSConfigOption,
+    PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
+    Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -45,9 +46,23 @@ pub(super) fn pod(plan: &Plan, container: Container) -> PodSpec {
         node_selector: Some(extra.node_selector.clone()).filter(|selector| !selector.is_empty()),
         tolerations: Some(extra.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
         priority_class_name: extra.priority_class_name.clone(),
+        dns_config: Some(dns()),
         volumes: Some(volumes(plan)),
         containers: vec![container],
         ..PodSpec::default()
+    }
+}
+
+/// A question to a DNS server that has just gone is lost, and by default asked again after five seconds (resolv.conf(5)):
+/// longer than a pull waits for anything.
+fn dns() -> PodDNSConfig {
+    let option = |name: &str, value: &str| PodDNSConfigOption {
+        name: Some(name.to_owned()),
+        value: Some(value.to_owned()),
+    };
+    PodDNSConfig {
+        options: Some(vec![option("timeout", "1"), option("attempts", "3")]),
+        ..PodDNSConfig::default()
     }
 }
 
@@ -78,17 +93,7 @@ pub(super) fn container(plan: &Plan, name: &str, arguments: Vec<String>) -> Cont
     }
 }
 
-/// The arguments that say what is to be served, and from where.
-pub(super) fn documents(plan: &Plan) -> Vec<String> {
-    let mut arguments = vec![format!("--file={DOCUMENTS}")];
-    if !plan.storage.is_empty() {
-        arguments.push(format!("--file={STORAGE}"));
-    }
-    arguments.push(format!("--instance={}", plan.id));
-    arguments.push(format!("--data-dir={DATA}"));
-    arguments
-}
-
+/// What is to be served, and from where: as variables, so that what a person runs in the pod finds it too.
 fn environment(plan: &Plan) -> Vec<EnvVar> {
     let egress = &plan.spec.egress;
     let field = |name: &str, path: &str| EnvVar {
@@ -107,7 +112,15 @@ fn environment(plan: &Plan) -> Vec<EnvVar> {
         value: Some(value.to_owned()),
         ..EnvVar::default()
     };
-    let mut variables = vec![field("POD_NAME", "metadata.name"), field("POD_IP", "status.podIP")];
+    let documents =
+        if plan.storage.is_empty() { DOCUMENTS.to_owned() } else { format!("{DOCUMENTS},{STORAGE}") };
+    let mut variables = vec![
+        field("POD_NAME", "metadata.name"),
+        field("POD_IP", "status.podIP"),
+        value("DEPENDENCY_PROXY_FILE", &documents),
+        value("DEPENDENCY_PROXY_INSTANCE", &plan.id.to_string()),
+        value("DEPENDENCY_PROXY_DATA_DIR", DATA),
+    ];
     variables.extend(egress.https_proxy.iter().map(|url| value("HTTPS_PROXY", url)));
     variables.extend(egress.http_proxy.iter().map(|url| value("HTTP_PROXY", url)));
     if !egress.no_proxy.is_empty() {
