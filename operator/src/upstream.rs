@@ -39,7 +39,7 @@ pub async fn reconcile(upstream: Arc<RegistryUpstream>, context: Arc<Context>) -
     if account == "anonymous" && !is_judged {
         conditions.set("CredentialsValid", State::True, "Anonymous", "it is asked without an account");
     }
-    let ready = conditions.sum_up(&["Accepted", "CredentialsValid", "Reachable"], "Reachable", "");
+    let ready = conditions.sum_up(&["Accepted", "CredentialsValid", "Reachable"], "Reachable", "it answers");
     let done = upstream.status.as_ref().and_then(|status| status.purged.as_ref());
     let purged = purge(upstream.as_ref(), Kind::RegistryUpstream, done, &context).await?;
     let status = RegistryUpstreamStatus {

@@ -37,6 +37,10 @@ async fn an_annotation_has_a_pod_purge_once_for_each_value_and_the_status_tells(
     stage.until("RegistryUpstream", "hub", "tells of it", done("x")).await;
     annotate(&stage, "DependencyProxyGroup", "team", "tuesday").await;
     stage.until("DependencyProxyGroup", "team", "tells of it again", done("tuesday")).await;
+    // Other changes ask for nothing.
+    stage.patch("DependencyProxyGroup", "team", json!({"spec": {"recheckAfterSeconds": 9}})).await;
+    let seen = |team: &Value| team["status"]["observedGeneration"] == team["metadata"]["generation"];
+    stage.until("DependencyProxyGroup", "team", "is as it was changed", seen).await;
     let namespace = &stage.namespace;
     let team = format!("group={namespace}%2Fteam");
     assert_eq!(

@@ -21,10 +21,10 @@ import() { # SOCKET ARCHIVE
   ctr --address "$1" --namespace k8s.io images import --all-platforms "$2" >/dev/null
 }
 
-# What pods of the cluster itself and of tests run: pause, CoreDNS, an upstream registry, an S3 server.
-images() {
-  local name folder
-  mkdir -p "$state/images"
+# What pods of the cluster itself run: pause, CoreDNS.
+images() { # FOLDER
+  local folder
+  mkdir -p "$1"
   folder=$(mktemp -d)
   # It holds the network of a pod, and ends when it is told to.
   gcc -static -O2 -x c -o "$folder/pause" - <<'C'
@@ -33,12 +33,22 @@ images() {
 static void stop(int signal) { (void)signal; _exit(0); }
 int main(void) { signal(SIGTERM, stop); signal(SIGINT, stop); for (;;) pause(); }
 C
-  pack localhost/pause:1 "$state/images/pause.tar" "$folder" /pause
+  pack localhost/pause:1 "$1/pause.tar" "$folder" /pause
   rm -rf "$folder"
-  for name in coredns registry versitygw; do
+  programs "$1" coredns
+}
+
+# What pods of tests run: an upstream registry, an S3 server, crane.
+images_of_tests() { programs "$1" registry versitygw crane; } # FOLDER
+
+programs() { # FOLDER NAME...
+  local into=$1 name folder
+  shift
+  mkdir -p "$into"
+  for name; do
     folder=$(mktemp -d)
     cp "$(tool "$name")" "$folder/"
-    pack "localhost/$name:1" "$state/images/$name.tar" "$folder" "/$name"
+    pack "localhost/$name:1" "$into/$name.tar" "$folder" "/$name"
     rm -rf "$folder"
   done
 }

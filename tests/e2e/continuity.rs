@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::installation::{Installation, NAMESPACE, RELEASE, within};
 use crate::load::Load;
 
@@ -19,8 +21,9 @@ async fn no_pull_fails_while_everything_is_changed() {
     let Some(installation) = Installation::alone().await else { return };
     let control = installation.instance("control", 30517, 1).await;
     // Not on the node that is drained.
-    let pin = r#"{"spec":{"podTemplate":{"nodeSelector":{"kubernetes.io/hostname":"node1"}}}}"#;
-    control.change(pin).await;
+    let [first, second] = installation.nodes.each_ref().map(|node| node.name.as_str());
+    let pin = json!({"spec": {"podTemplate": {"nodeSelector": {"kubernetes.io/hostname": first}}}});
+    control.change(&pin.to_string()).await;
     let instance = installation.instance("continuity", 30510, 1).await;
     let load = Both { changed: Load::begin(&instance), control: Load::begin(&control) };
     // What every connection needs once is no steady pull.
@@ -41,10 +44,10 @@ async fn no_pull_fails_while_everything_is_changed() {
     load.phase(at, "rolled").await;
 
     let at = Instant::now();
-    let drain = ["drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"];
+    let drain = ["drain", second, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"];
     kubectl.run(&drain).await.succeeds();
-    kubectl.run(&["uncordon", "node2"]).await.succeeds();
-    load.phase(at, "node2 drained").await;
+    kubectl.run(&["uncordon", second]).await.succeeds();
+    load.phase(at, "a node drained").await;
 
     let at = Instant::now();
     let before = instance.status("keyIDs").await;

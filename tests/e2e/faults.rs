@@ -24,7 +24,7 @@ async fn transfers_that_a_killed_pod_breaks_succeed_at_their_first_retry() {
         async move { client.open(Method::GET, &path, &[]).await }
     }));
     let opened = opened.await;
-    let (victim, _) = instance.pods().await.swap_remove(0);
+    let victim = instance.pods().await.swap_remove(0);
     let kill = ["delete", "pod", "-n", &instance.name, &victim, "--force", "--grace-period=0"];
     instance.kubectl().run(&kill).await.succeeds();
     let bodies =
@@ -43,11 +43,11 @@ async fn transfers_that_a_killed_pod_breaks_succeed_at_their_first_retry() {
     instance.end().await;
 }
 
-/// The address of the pod that downloads a blob from upstream, and its name, when a third of it is there.
+/// The pod that downloads a blob from upstream, when a third of it is there.
 async fn downloading(instance: &Instance<'_>, digest: &str, size: u64) -> String {
     loop {
-        for (name, address) in instance.pods().await {
-            let status = instance.admin(&address, "/status").await;
+        for name in instance.pods().await {
+            let status = instance.admin(&name, "/status").await;
             let status: Value = serde_json::from_str(&status).unwrap_or_default();
             let downloads = status["downloads"].as_array().cloned().unwrap_or_default();
             let leads = |d: &&Value| d["digest"] == *digest && d["source"] == "upstream";
@@ -60,7 +60,7 @@ async fn downloading(instance: &Instance<'_>, digest: &str, size: u64) -> String
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_is_killed_while_it_downloads_breaks_only_its_own_pulls() {
-    let Some(installation) = Installation::alone().await else { return };
+    let Some(installation) = Installation::on_our_nodes().await else { return };
     let instance = installation.instance("filling", 30521, 3).await;
     let blob = Blob::random(64 << 20);
     installation.cluster.upstream("library/cold").await.push_blob(&blob).await;
@@ -123,18 +123,18 @@ async fn a_changed_document_is_in_every_pod_within_two_seconds() {
     let instance = installation.instance("documents", 30513, 3).await;
     let pods = instance.pods().await;
     assert_eq!(pods.len(), 3);
-    let hash = async |address: &str| {
-        let status = instance.admin(address, "/status").await;
+    let hash = async |pod: &str| {
+        let status = instance.admin(pod, "/status").await;
         serde_json::from_str::<serde_json::Value>(&status).unwrap()["configHash"].clone()
     };
     let mut times = Vec::new();
     for seconds in [61, 62, 63] {
-        let before = hash(&pods[0].1).await;
+        let before = hash(&pods[0]).await;
         let patch = format!(r#"{{"spec":{{"recheckAfterSeconds":{seconds}}}}}"#);
         instance.patch("dependencyproxygroup/team", &patch).await;
         let at = Instant::now();
-        for (_, address) in &pods {
-            within(Duration::from_secs(10), "the pod has it", async || hash(address).await != before).await;
+        for pod in &pods {
+            within(Duration::from_secs(10), "the pod has it", async || hash(pod).await != before).await;
         }
         times.push(at.elapsed());
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::client::Output;
-use harness::cluster::Cluster;
+use harness::cluster::{Cluster, Node};
 use harness::image::Image;
 use harness::kubectl::Kubectl;
 use harness::pull::Client;
@@ -24,18 +24,26 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 pub(crate) struct Installation {
     pub(crate) cluster: &'static Cluster,
     pub(crate) kubectl: Kubectl,
+    pub(crate) nodes: [Node; 2],
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Installation {
-    /// None where there are no nodes of our own.
+    /// None where there is no cluster.
     pub(crate) async fn alone() -> Option<Self> {
         static INSTALLED: OnceCell<()> = OnceCell::const_new();
         let alone = ALONE.lock().await;
-        let cluster = Cluster::with_nodes().await?;
-        let installation = Self { cluster, kubectl: cluster.kubectl(), _alone: alone };
+        let cluster = Cluster::shared().await?;
+        let nodes = cluster.nodes().await;
+        let installation = Self { cluster, kubectl: cluster.kubectl(), nodes, _alone: alone };
         INSTALLED.get_or_init(|| installation.begin()).await;
         Some(installation)
+    }
+
+    /// The same for tests that enter nodes: None on a user's own cluster.
+    pub(crate) async fn on_our_nodes() -> Option<Self> {
+        Cluster::with_nodes().await?;
+        Self::alone().await
     }
 
     async fn begin(&self) {
@@ -60,8 +68,9 @@ impl Installation {
     }
 
     async fn pin(&self, namespace: &str, name: &str) {
-        let patch = r#"{"spec":{"template":{"spec":{"nodeSelector":{"kubernetes.io/hostname":"node1"}}}}}"#;
-        self.kubectl.run(&["patch", "-n", namespace, "deployment", name, "-p", patch]).await.succeeds();
+        let node = serde_json::json!({"kubernetes.io/hostname": self.nodes[0].name});
+        let patch = serde_json::json!({"spec": {"template": {"spec": {"nodeSelector": node}}}}).to_string();
+        self.kubectl.run(&["patch", "-n", namespace, "deployment", name, "-p", &patch]).await.succeeds();
         self.rolled_out(namespace, name).await;
     }
 
@@ -95,7 +104,8 @@ impl Installation {
 
     /// Makes a namespace with an instance, an upstream, a group `library` and a deploy token, and waits until it serves.
     pub(crate) async fn instance(&self, name: &str, port: u16, replicas: u8) -> Instance<'_> {
-        let external = format!("http://198.19.0.11:{port}");
+        let [external, additional] =
+            self.nodes.each_ref().map(|node| format!("http://{}:{port}", node.address));
         self.kubectl
             .apply(&format!(
                 r#"
@@ -108,7 +118,7 @@ kind: DependencyProxy
 metadata: {{name: main, namespace: {name}}}
 spec:
   externalURL: {external}
-  additionalURLs: ["http://198.19.0.12:{port}", "http://main-dependency-proxy.{name}.svc:5000"]
+  additionalURLs: ["{additional}", "http://main-dependency-proxy.{name}.svc:5000"]
   replicas: {replicas}
   image: {{repository: {IMAGE}, tag: e2e, pullPolicy: Never}}
   storage: {{s3: {{bucket: blobs, prefix: {name}, region: us-east-1, endpoint: "http://s3.store.svc:7070", pathStyle: true, credentialsSecretRef: {{name: s3}}}}}}
@@ -183,10 +193,16 @@ impl Instance<'_> {
         &self.installation.kubectl
     }
 
+    /// Where the proxy answers at node 1 or 2.
+    pub(crate) fn host(&self, node: u8) -> String {
+        format!("{}:{}", self.installation.nodes[usize::from(node) - 1].address, self.port)
+    }
+
     /// A client with connections of its own, at the node port of node 1 or 2.
     pub(crate) fn client(&self, node: u8, user: &str, password: &str) -> Client {
-        let url = format!("http://198.19.0.{}:{}", 10 + node, self.port).parse().unwrap();
-        Client::new(url).user(user, password).group(&self.name)
+        Client::new(format!("http://{}", self.host(node)).parse().unwrap())
+            .user(user, password)
+            .group(&self.name)
     }
 
     /// The deploy token's client.
@@ -214,8 +230,8 @@ impl Instance<'_> {
         self.installation.rolled_out(&self.name, "main-dependency-proxy").await;
     }
 
-    /// Addresses of the ready pods, by name.
-    pub(crate) async fn pods(&self) -> Vec<(String, String)> {
+    /// The names of the ready pods.
+    pub(crate) async fn pods(&self) -> Vec<String> {
         let list = self
             .kubectl()
             .json(&["get", "pods", "-n", &self.name, "-l", "app.kubernetes.io/component=proxy"])
@@ -226,17 +242,13 @@ impl Instance<'_> {
             pod["metadata"]["deletionTimestamp"].is_null()
                 && conditions.is_some_and(|all| all.iter().any(is_ready))
         });
-        pods.map(|pod| {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            (text(&pod["metadata"]["name"]), text(&pod["status"]["podIP"]))
-        })
-        .collect()
+        pods.map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// What a pod answers on its second port.
-    pub(crate) async fn admin(&self, address: &str, path: &str) -> String {
-        let url = format!("http://{address}:9090{path}");
-        self.installation.cluster.exec(&["curl", "-sS", "--max-time", "5", &url]).await.text
+    pub(crate) async fn admin(&self, pod: &str, path: &str) -> String {
+        let url = format!("/api/v1/namespaces/{}/pods/{pod}:9090/proxy{path}", self.name);
+        self.kubectl().run(&["get", "--raw", &url]).await.text
     }
 
     /// A field of the instance's status.

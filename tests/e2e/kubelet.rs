@@ -1,7 +1,5 @@
 //! Images that kubelets and jobs pull through the proxy, with credentials that nobody typed.
 
-use harness::tool;
-
 use crate::installation::{Installation, Instance};
 
 /// A namespace that pulls: its binding, and an allowed consumer of the group.
@@ -45,9 +43,9 @@ async fn allow_http(installation: &Installation, registry: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kubelets_pull_through_the_proxy_with_the_bindings_secret() {
-    let Some(installation) = Installation::alone().await else { return };
+    let Some(installation) = Installation::on_our_nodes().await else { return };
     let instance = installation.instance("kubelets", 30515, 2).await;
-    let registry = "198.19.0.11:30515";
+    let registry = &instance.host(1);
     allow_http(&installation, registry).await;
     consumer(&installation, &instance, "kubelets-ci").await;
     let kubectl = &installation.kubectl;
@@ -69,8 +67,8 @@ spec:
         kubectl.wait("kubelets-ci", &format!("pod/{node}"), "jsonpath={.status.phase}=Succeeded").await;
     }
     let (mut misses, mut hits) = (0, 0);
-    for (_, address) in instance.pods().await {
-        let metrics = instance.admin(&address, "/metrics").await;
+    for pod in instance.pods().await {
+        let metrics = instance.admin(&pod, "/metrics").await;
         let count = |result: &str| {
             let label = format!("result=\"{result}\"");
             let lines = metrics.lines().filter(|line| {
@@ -96,7 +94,6 @@ async fn a_job_reads_the_ci_variables_and_pulls_from_inside() {
     let Some(installation) = Installation::alone().await else { return };
     let instance = installation.instance("jobs", 30516, 1).await;
     consumer(&installation, &instance, "jobs-ci").await;
-    installation.cluster.program("crane", &tool::built("crane")).await;
     let kubectl = &installation.kubectl;
     kubectl
         .apply(
@@ -122,7 +119,7 @@ spec:
     let said = kubectl.run(&["logs", "-n", "jobs-ci", "job"]).await.succeeds().text;
     assert!(said.contains("\"layers\""), "{said}");
     let variables = kubectl.json(&["get", "configmap", "-n", "jobs-ci", "variables"]).await;
-    assert_eq!(variables["data"]["CI_DEPENDENCY_PROXY_SERVER"], "198.19.0.11:30516");
+    assert_eq!(variables["data"]["CI_DEPENDENCY_PROXY_SERVER"], instance.host(1));
 
     // What the owner withdraws is taken away.
     instance

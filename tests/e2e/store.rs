@@ -9,8 +9,8 @@ use crate::installation::{Installation, Instance, within};
 /// Requests of the instance's pods for manifests and blobs.
 async fn gets(instance: &Instance<'_>) -> u64 {
     let mut sum = 0.0;
-    for (_, address) in instance.pods().await {
-        let metrics = instance.admin(&address, "/metrics").await;
+    for pod in instance.pods().await {
+        let metrics = instance.admin(&pod, "/metrics").await;
         let lines = metrics.lines().filter(|line| {
             line.starts_with("dependency_proxy_upstream_requests_total") && line.contains("method=\"GET\"")
         });
@@ -37,7 +37,7 @@ async fn the_cleanups_job_runs_on_a_node_and_the_status_tells_what_it_did() {
     assert!(log.contains("verified") && log.contains("0 damaged"), "{log}");
 
     // What a person runs in a pod finds documents and store.
-    let image = format!("198.19.0.11:30518/{}/dependency_proxy/containers/app:1", instance.name);
+    let image = format!("{}/{}/dependency_proxy/containers/app:1", instance.host(1), instance.name);
     let pod = ["exec", "-n", &instance.name, "deployment/main-dependency-proxy", "--", "/dependency-proxy"];
     let explain = [&pod[..], &["explain", &image, "--as", "ci"]].concat();
     let explained = kubectl.run(&explain).await.succeeds().text;

@@ -1,7 +1,8 @@
 //! A real cluster of two nodes, with kubelet and containerd: `tests/cluster/cluster` starts it.
 //!
 //! With `KUBECONFIG` set it is the cluster that this names. Image archives are then not loaded: the user does that
-//! (`kind load image-archive`, `k3d image import`), and what needs a node's own network is left out.
+//! (`kind load image-archive`, `k3d image import`), and what needs to enter a node is left out. Node ports must answer
+//! at the nodes' addresses from here.
 //!
 //! containerd asks a registry by http only if it is at `localhost`: NodePorts answer at every node's `localhost`, so
 //! image names of tests begin with `localhost:<node port>`. Another host needs a `hosts.toml` on every node
@@ -12,6 +13,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::client::Output;
@@ -36,6 +38,14 @@ const PROGRAMS: [&str; 13] = [
     "socat",
     "umoci",
 ];
+
+/// A node that pods may run on.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub name: String,
+    /// Where its node ports answer.
+    pub address: String,
+}
 
 /// A running cluster.
 pub struct Cluster {
@@ -69,7 +79,7 @@ impl Cluster {
         Self { kubeconfig: path.expect("the script prints the path of the kubeconfig").into(), reaper }
     }
 
-    /// The same for tests that enter nodes or bring images: None on a user's own cluster, and says so.
+    /// The same for tests that enter nodes: None on a user's own cluster, and says so.
     ///
     /// # Panics
     /// As `shared` does.
@@ -89,6 +99,30 @@ impl Cluster {
     /// Whether this is the user's cluster, and nodes cannot be entered.
     fn is_users(&self) -> bool {
         self.reaper.is_none()
+    }
+
+    /// The first two nodes that pods may run on, by name.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub async fn nodes(&self) -> [Node; 2] {
+        let nodes = self.kubectl().json(&["get", "nodes"]).await;
+        let nodes = nodes["items"].as_array().expect("a list").iter();
+        let takes_pods = |node: &&Value| {
+            let taints = node["spec"]["taints"].as_array();
+            !taints.into_iter().flatten().any(|taint| taint["effect"] == "NoSchedule")
+        };
+        let mut nodes = nodes.filter(takes_pods).map(|node| {
+            let mut addresses = node["status"]["addresses"].as_array().into_iter().flatten();
+            let internal = addresses.find(|address| address["type"] == "InternalIP");
+            let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+            Node {
+                name: text(node["metadata"].get("name")),
+                address: text(internal.and_then(|a| a.get("address"))),
+            }
+        });
+        let two = [nodes.next(), nodes.next()];
+        two.map(|node| node.expect("two nodes that pods may run on"))
     }
 
     /// The administrator's kubeconfig.
@@ -151,13 +185,12 @@ impl Cluster {
     /// Pods reach it at `http://registry.upstream.svc:5000`, kubelets at `localhost:30501`.
     ///
     /// # Panics
-    /// If it does not start, or on a user's cluster.
+    /// If it does not start.
     pub async fn upstream(&self, repository: &str) -> Repository {
         static STARTED: OnceCell<()> = OnceCell::const_new();
-        assert!(!self.is_users(), "images of this machine cannot be pushed into KUBECONFIG's cluster");
-        let start = async || drop(run(&["upstream".into()], "").await.succeeds());
-        STARTED.get_or_init(start).await;
-        Repository::new("http://198.19.0.11:30501", repository, None)
+        STARTED.get_or_init(|| self.refill_upstream()).await;
+        let [first, _] = self.nodes().await;
+        Repository::new(&format!("http://{}:30501", first.address), repository, None)
     }
 
     /// Puts busybox into the upstream registry again: what it holds goes with its pod.
@@ -165,7 +198,12 @@ impl Cluster {
     /// # Panics
     /// If it does not start.
     pub async fn refill_upstream(&self) {
-        run(&["upstream".into()], "").await.succeeds();
+        let mut command = Command::new(script());
+        command.arg("upstream").env("PATH", tool::path()).env_remove("KUBECONFIG");
+        if self.is_users() {
+            command.env("KUBECONFIG", &self.kubeconfig);
+        }
+        finish(command, "cluster upstream".to_owned(), "").await.succeeds();
     }
 
     /// Lets the pods with this label send no more than that, such as `80mbit`, until they are replaced.
@@ -184,23 +222,6 @@ impl Cluster {
             command.args(["burst", "256kb", "latency", "100ms"]).env("PATH", tool::path());
             finish(command, "tc".to_owned(), "").await.succeeds();
         }
-    }
-
-    /// Packs a static program into an image `localhost/NAME:1` and imports it into every node.
-    ///
-    /// # Panics
-    /// If it cannot be packed.
-    pub async fn program(&self, name: &str, program: &Path) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let root = folder.path().join("root");
-        std::fs::create_dir(&root).expect("a folder");
-        std::fs::copy(program, root.join(name)).expect("the program");
-        let archive = folder.path().join("image.tar");
-        let words = ["pack", &format!("localhost/{name}:1")].map(OsString::from);
-        let entry = format!("/{name}").into();
-        let words = [words.as_slice(), &[archive.clone().into(), root.into(), entry]].concat();
-        run(&words, "").await.succeeds();
-        self.load(&archive).await;
     }
 
     /// An S3 server as a pod, `http://s3.store.svc:7070`, with the bucket `blobs`; see `tests/cluster/s3.yaml`.

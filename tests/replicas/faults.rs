@@ -117,10 +117,12 @@ async fn when_the_downloading_replica_stands_still_the_others_go_on_without_it()
         let (_, pull) = halfway.pulls.remove(number);
         assert!(pull.await.unwrap().bytes() == &halfway.bytes);
     }
-    let gets = halfway.gets();
+    let (gets, after) = (halfway.gets(), paused.elapsed());
     harness::say!(
-        "filling replica paused: {gets} GETs upstream (asked at most 2), 0 of 8 other pulls failed"
+        "filling replica paused: {gets} GETs upstream (asked at most 2), 0 of 8 other pulls failed, all had ended after {after:.1?}"
     );
+    // Three to five seconds until it counts as gone, and the rest of the blob.
+    assert!(after < Duration::from_secs(25), "{after:?}: {}", halfway.it.logs());
     assert_eq!(gets, 2, "{}", halfway.it.logs());
     // The others pull on for as long as it stands still, and it comes back to a world that went on.
     tokio::time::sleep(STANDSTILL.saturating_sub(paused.elapsed())).await;

@@ -219,3 +219,42 @@ fn is_absent(error: &object_store::Error) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use config::{ObjectId, Options, Origin};
+    use oci::Name;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::metrics::Metrics;
+    use crate::store::Holder;
+
+    const GROUP: &str = "{apiVersion: dependencyproxy.dev/v1alpha1, kind: DependencyProxyGroup, \
+        metadata: {name: team-a}, spec: {proxyRef: {name: x}, path: team-a}}";
+
+    /// Between the listing and the deletion anybody can come back.
+    #[tokio::test]
+    async fn a_blob_is_not_deleted_that_got_a_right_or_was_written_since_it_was_listed() {
+        let data = tempfile::tempdir().unwrap();
+        let (documents, _) = config::parse(GROUP, "f.yaml", Origin::File);
+        let config = config::judge(&documents, &Options::default()).config.unwrap();
+        let metrics = Metrics::new(&mut Registry::default());
+        let store = Store::open(&config.instance, data.path(), metrics, Clock::system()).unwrap();
+        let bytes = Bytes::from_static(b"blob");
+        let digest = Digest::of(Algorithm::Sha256, &bytes);
+        store.keep_bytes(digest, bytes).await.unwrap();
+        let blob = Key::Blob(&digest).path(&store.instance);
+        let listed = time(&store.objects.store().head(&blob).await.unwrap());
+        assert!(store.is_still_unlinked(&digest, listed).await.unwrap());
+
+        let before = listed.checked_sub(std::time::Duration::from_secs(5)).unwrap();
+        assert!(!store.is_still_unlinked(&digest, before).await.unwrap(), "it was written since");
+        let group = ObjectId { namespace: "default".to_owned(), name: "team-a".to_owned() };
+        let holder = Holder { origin: "0f".to_owned(), group, repository: Name::parse("a").unwrap() };
+        store.put_link(&digest, &holder, "").await.unwrap();
+        assert!(!store.is_still_unlinked(&digest, listed).await.unwrap(), "it has a right again");
+    }
+}
