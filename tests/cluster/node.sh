@@ -91,40 +91,15 @@ Y
 cgroup() { # NAME
   local tree part
   for tree in $(cgroup_trees); do
-    delegate "$tree"
+    if [ -e "$tree/cgroup.subtree_control" ]; then
+      sed 's/\w\+/+&/g' "$tree/cgroup.controllers" >"$tree/cgroup.subtree_control" 2>/dev/null || true
+    fi
     mkdir -p "$tree/$prefix-$1"
-    share "$tree/$prefix-$1" 2
     # Version 1 makes a cpuset empty, and nothing runs in it.
     if [ -e "$tree/cpuset.cpus" ]; then
       for part in cpuset.cpus cpuset.mems; do cat "$tree/$part" >"$tree/$prefix-$1/$part"; done
     fi
   done
-}
-
-# The daemons of all nodes and of the control plane share the processors with the pods as a node's do: together they get
-# half of what the pods of a node get (with version 1, system.slice has 1024 shares, the pods 1024 for each processor).
-# Without it each daemon, and each container that starts, would weigh as much as all pods of a node.
-system_cgroup() {
-  local tree
-  for tree in $(cgroup_trees); do
-    delegate "$tree"
-    if [ -e "$tree/cpu.shares" ] || grep -qsw cpu "$tree/cgroup.controllers"; then
-      mkdir -p "$tree/$prefix-system"
-      share "$tree/$prefix-system" 1
-      echo $$ >"$tree/$prefix-system/cgroup.procs"
-    fi
-  done
-}
-
-# Version 2 gives controllers to groups only where that is said.
-delegate() { # TREE
-  [ ! -e "$1/cgroup.subtree_control" ] ||
-    sed 's/\w\+/+&/g' "$1/cgroup.controllers" >"$1/cgroup.subtree_control" 2>/dev/null || true
-}
-
-share() { # FOLDER PARTS
-  [ ! -e "$1/cpu.shares" ] || echo $((1024 * $2)) >"$1/cpu.shares"
-  [ ! -e "$1/cpu.weight" ] || echo $((100 * $2)) >"$1/cpu.weight"
 }
 
 # Version 2 has one tree, version 1 one for each controller.
@@ -134,7 +109,7 @@ cgroup_trees() { awk '$3 == "cgroup" || $3 == "cgroup2" {print $2}' /proc/mounts
 cgroups_end() {
   local tree folder
   for tree in $(cgroup_trees); do
-    for folder in "$tree/$prefix"-node* "$tree/$prefix-system"; do
+    for folder in "$tree/$prefix"-node*; do
       [ ! -d "$folder" ] || within "$folder is empty" cgroup_end "$folder"
     done
   done

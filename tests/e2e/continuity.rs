@@ -10,9 +10,10 @@ use serde_json::json;
 use crate::installation::{Installation, NAMESPACE, RELEASE, within};
 use crate::load::Load;
 
-/// What is asked for is twice the steady time; two processors that run both nodes, the tests and whatever else do not
-/// promise it each time, and the figure is printed. Beyond this something hangs.
-const FLOOR: Duration = Duration::from_millis(400);
+/// What is asked for is twice the steady time. Two processors that run both nodes and the tests are busy with whatever
+/// starts and ends, so it is held against what a pull takes beside it where nothing is changed; both are printed.
+/// Within this nobody could tell them apart.
+const FLOOR: Duration = Duration::from_millis(300);
 /// A cached answer waits no longer for an upstream that has gone (`recheckBudgetMilliseconds`), once on each replica.
 const BUDGET: Duration = Duration::from_secs(1);
 
@@ -98,7 +99,7 @@ async fn no_pull_fails_while_everything_is_changed() {
     installation.refill().await;
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(control_failures.is_empty(), "{control_failures:#?}");
-    let bound = (unchanged * 3).max(FLOOR);
+    let bound = (unchanged * 2).max(FLOOR);
     assert!(p99 <= bound, "p99 {p99:?}, where nothing is changed {unchanged:?}");
     assert!(stopped <= BUDGET + FLOOR, "p99 {stopped:?} while upstream is stopped");
     instance.end().await;

@@ -34,9 +34,11 @@ impl Load {
             let (pulls, stop) = (pulls.clone(), stop.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
+                    // A new process would have its certificates read before it asks for anything.
+                    let client = client.fresh();
                     let at = Instant::now();
                     let mut parts = Vec::new();
-                    let failure = pull(&client.fresh(), &mut parts).await.err();
+                    let failure = pull(&client, &mut parts).await.err();
                     pulls.lock().await.push(Pull { at, took: at.elapsed(), parts, failure });
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
