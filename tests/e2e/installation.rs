@@ -25,6 +25,7 @@ pub(crate) struct Installation {
     pub(crate) cluster: &'static Cluster,
     pub(crate) kubectl: Kubectl,
     pub(crate) nodes: [Node; 2],
+    client: kube::Client,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -35,7 +36,9 @@ impl Installation {
         let alone = ALONE.lock().await;
         let cluster = Cluster::shared().await?;
         let nodes = cluster.nodes().await;
-        let installation = Self { cluster, kubectl: cluster.kubectl(), nodes, _alone: alone };
+        let kubectl = cluster.kubectl();
+        let client = kubectl.client().await;
+        let installation = Self { cluster, kubectl, nodes, client, _alone: alone };
         INSTALLED.get_or_init(|| installation.begin()).await;
         Some(installation)
     }
@@ -248,7 +251,8 @@ impl Instance<'_> {
     /// What a pod answers on its second port.
     pub(crate) async fn admin(&self, pod: &str, path: &str) -> String {
         let url = format!("/api/v1/namespaces/{}/pods/{pod}:9090/proxy{path}", self.name);
-        self.kubectl().run(&["get", "--raw", &url]).await.text
+        let request = http::Request::get(url).body(Vec::new()).unwrap();
+        self.installation.client.request_text(request).await.unwrap_or_default()
     }
 
     /// A field of the instance's status.

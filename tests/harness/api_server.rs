@@ -89,9 +89,7 @@ impl ApiServer {
 
     /// A client as administrator, for the runtime of the test that asks for it.
     pub async fn client(&self) -> kube::Client {
-        let file = kube::config::Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
-        let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await;
-        kube::Client::try_from(config.expect("a kubeconfig with a cluster")).expect("a client")
+        self.kubectl().client().await
     }
 
     /// A new namespace.

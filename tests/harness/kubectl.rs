@@ -54,6 +54,16 @@ impl Kubectl {
         command
     }
 
+    /// A client of the same API server in this process.
+    ///
+    /// # Panics
+    /// If the kubeconfig names no cluster.
+    pub async fn client(&self) -> kube::Client {
+        let file = kube::config::Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
+        let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await;
+        kube::Client::try_from(config.expect("a kubeconfig with a cluster")).expect("a client")
+    }
+
     /// Server-side apply of YAML documents.
     ///
     /// # Panics
