@@ -37,7 +37,7 @@ pub fn read(paths: &[PathBuf]) -> Read {
     find(paths).parse()
 }
 
-/// Reads the bytes only: every second, and they rarely change.
+/// Reads the bytes only: twice a second, and they rarely change.
 pub(super) fn find(paths: &[PathBuf]) -> Found {
     let mut problems = Vec::new();
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Taking changes: the documents are read every second, and judged when their bytes have changed.
+//! Taking changes: the documents are read twice a second, and judged when their bytes have changed.
 //!
 //! Reading and comparing, not inotify: what Kubernetes mounts is swapped by a link, which watchers of files miss.
 
@@ -12,7 +12,7 @@ use super::folder::find;
 use super::{Settled, settle};
 use crate::metrics::{HashLabels, Metrics};
 
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(500);
 
 /// Reads, judges and publishes changes, for ever. `taken` is called with each configuration that is new.
 pub async fn watch(
