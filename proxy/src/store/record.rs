@@ -81,8 +81,7 @@ impl Store {
         self.tags.settle(key, read.map(|found| found.and_then(|(bytes, _)| record(&bytes))))
     }
 
-    /// Writes what a tag is now. A check that found nothing new is written to the store once a minute at most, or, where
-    /// it holds for less than that, so often, and held in memory meanwhile.
+    /// Writes what a tag is now; what is known already is written once a minute at most.
     ///
     /// # Errors
     /// When the store cannot be written; in memory it holds all the same.
@@ -93,7 +92,8 @@ impl Store {
         }
     }
 
-    /// Takes note of what a tag is, for at most `holds`, and writes it behind the answer of who asks, if that is due.
+    /// Takes note that a tag is still what it was. It is written behind the answer of who asks: once a minute at most, or,
+    /// where a check holds for less than that, so often.
     pub fn renew_tag(
         self: &Arc<Self>,
         holder: &Holder,
