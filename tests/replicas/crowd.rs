@@ -1,5 +1,5 @@
-//! Real clients that pull from all replicas while something goes wrong: each round another image, cold at first, and
-//! every byte of it compared.
+//! Real clients that pull from all replicas while something goes wrong, and every byte of what they got compared. A crowd
+//! pulls another image each round, cold at first.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,9 +30,12 @@ pub(crate) struct Crowd {
 pub(crate) struct Tally {
     pub(crate) pulls: usize,
     pub(crate) failures: Vec<String>,
+    /// Of the failures: a client was content, and what it wrote is not what upstream has.
+    pub(crate) wrong: usize,
 }
 
-enum Client {
+/// A container client of its own, with alice's password for one replica.
+pub(crate) enum Client {
     Crane(Crane),
     Skopeo(Skopeo),
 }
@@ -48,9 +51,7 @@ impl Crowd {
     pub(crate) async fn at(upstream: &Upstream, hosts: &[String]) -> Self {
         let (stop, mut loops) = (Arc::<AtomicBool>::default(), Vec::new());
         for (number, host) in hosts.iter().enumerate() {
-            let crane = Crane::new();
-            crane.login(host, &login()).await.succeeds();
-            for client in [Client::Crane(crane), Client::Skopeo(Skopeo::new())] {
+            for client in Client::pair(host).await {
                 let pulls = pulls(client, upstream.clone(), host.clone(), stop.clone());
                 loops.push((number, tokio::spawn(pulls)));
             }
@@ -66,21 +67,42 @@ impl Crowd {
             let tally = pulls.await.unwrap();
             most = most.max(tally.pulls);
             if Some(number) != lost {
-                all.pulls += tally.pulls;
-                all.failures.extend(tally.failures);
+                all.add(tally);
             }
         }
         let gets = self.upstream.count(Method::GET, "/library/crowd-");
-        harness::say!(
-            "crane and skopeo beside it: {} of {} pulls failed; {gets} GETs upstream for {most} images of 3 parts",
-            all.failures.len(),
-            all.pulls
-        );
+        harness::say!("crane and skopeo beside it: {all}; {gets} GETs upstream for {most} images of 3 parts");
         all
     }
 }
 
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let failed = self.failures.len();
+        write!(f, "{failed} of {} pulls failed, {} with wrong bytes (asked 0)", self.pulls, self.wrong)
+    }
+}
+
 impl Tally {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.pulls += other.pulls;
+        self.failures.extend(other.failures);
+        self.wrong += other.wrong;
+    }
+
+    /// Counts a pull.
+    pub(crate) fn count(&mut self, pull: Result<(), Failure>) {
+        self.pulls += 1;
+        match pull {
+            Ok(()) => {}
+            Err(Failure::Refused(what)) => self.failures.push(what),
+            Err(Failure::Wrong(what)) => {
+                self.failures.push(what);
+                self.wrong += 1;
+            }
+        }
+    }
+
     /// # Panics
     /// If one failed, or there was none.
     #[track_caller]
@@ -100,38 +122,52 @@ async fn pulls(client: Client, upstream: Upstream, host: String, stop: Arc<Atomi
         let name = format!("library/crowd-{}", tally.pulls);
         let layer = noise(90_000 + tally.pulls as u64, 200_000);
         let image = upstream.image(&name, "1", &[layer]);
-        let (output, folder) =
-            client.pull(&format!("{host}/team-a/dependency_proxy/containers/{name}:1")).await;
-        tally.pulls += 1;
-        if let Err(what) = is_whole(&output, &folder, &image) {
-            tally.failures.push(what);
-        }
-        let _ = std::fs::remove_dir_all(folder);
+        tally.count(client.pull(&host, &name, &image).await);
         tokio::time::sleep(PAUSE).await;
     }
     tally
 }
 
+/// Why a pull is none.
+pub(crate) enum Failure {
+    /// The client said so.
+    Refused(String),
+    /// It did not.
+    Wrong(String),
+}
+
 impl Client {
-    async fn pull(&self, image: &str) -> (Output, std::path::PathBuf) {
-        match self {
-            Self::Crane(crane) => crane.pull(image).await,
-            Self::Skopeo(skopeo) => skopeo.copy(image, Some(&login())).await,
-        }
+    /// Two that pull from this `host:port`.
+    pub(crate) async fn pair(host: &str) -> [Self; 2] {
+        let crane = Crane::new();
+        crane.login(host, &login()).await.succeeds();
+        [Self::Crane(crane), Self::Skopeo(Skopeo::new())]
+    }
+
+    /// Pulls the tag `1` of `name`, and compares what came with upstream's image, byte for byte.
+    pub(crate) async fn pull(&self, host: &str, name: &str, image: &Image) -> Result<(), Failure> {
+        let reference = format!("{host}/team-a/dependency_proxy/containers/{name}:1");
+        let (output, folder) = match self {
+            Self::Crane(crane) => crane.pull(&reference).await,
+            Self::Skopeo(skopeo) => skopeo.copy(&reference, Some(&login())).await,
+        };
+        let pulled = is_whole(&output, &folder, image);
+        let _ = std::fs::remove_dir_all(folder);
+        pulled
     }
 }
 
-/// The client was content, and what it wrote is upstream's, byte for byte.
-fn is_whole(output: &Output, folder: &Path, image: &Image) -> Result<(), String> {
+/// The client was content, and what it wrote is upstream's.
+fn is_whole(output: &Output, folder: &Path, image: &Image) -> Result<(), Failure> {
     if !output.success {
-        return Err(format!("{}: {}", output.command, output.text));
+        return Err(Failure::Refused(format!("{}: {}", output.command, output.text)));
     }
     let files: Vec<_> =
         tool::files(folder).iter().map(|file| std::fs::read(folder.join(file)).unwrap()).collect();
     let digests: Vec<_> = files.iter().map(|bytes| Digest::of(Algorithm::Sha256, bytes)).collect();
     let parts = image.layers.iter().chain([&image.digest, &image.config]);
     match parts.into_iter().find(|part| !digests.contains(part)) {
-        Some(missing) => Err(format!("{} did not write {missing}", output.command)),
+        Some(missing) => Err(Failure::Wrong(format!("{} did not write {missing}", output.command))),
         None => Ok(()),
     }
 }
