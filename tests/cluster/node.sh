@@ -33,10 +33,11 @@ containerd_files() { # N FOLDER
 J
   # Where root may not lower an OOM score (in a container), no pod starts that asks for it: nobody asks.
   cat >"$2/runc" <<'S'
-#!/bin/bash
-words=("$@")
-for ((i = 0; i < $#; i++)); do [ "${words[i]}" != --bundle ] || bundle=${words[i + 1]}/config.json; done
-[ ! -f "${bundle:-}" ] || { jq -c 'del(.process.oomScoreAdj)' "$bundle" >"$bundle.new" && mv "$bundle.new" "$bundle"; }
+#!/bin/sh
+for word; do
+  [ "${before:-}" != --bundle ] || sed -i 's/,"oomScoreAdj":-*[0-9]*//' "$word/config.json"
+  before=$word
+done
 exec runc "$@"
 S
   chmod +x "$2/runc"

@@ -257,7 +257,15 @@ impl Instance<'_> {
 
     /// A field of the instance's status.
     pub(crate) async fn status(&self, field: &str) -> Value {
-        self.kubectl().json(&["get", "-n", &self.name, "dependencyproxy/main"]).await["status"][field].clone()
+        let proxies = "apis/dependencyproxy.dev/v1alpha1";
+        self.object(proxies, "dependencyproxies/main").await["status"][field].clone()
+    }
+
+    /// An object of its namespace, by this process: a program for each question would take the processors from pulls.
+    pub(crate) async fn object(&self, api: &str, object: &str) -> Value {
+        let url = format!("/{api}/namespaces/{}/{object}", self.name);
+        let request = http::Request::get(url).body(Vec::new()).unwrap();
+        self.installation.client.request(request).await.unwrap_or_default()
     }
 
     /// Removes it: what the next test measures is its own.
