@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::random_hex;
 use crate::replica::{HEARTBEAT, Replica, State};
-use crate::store::{Claim, Claimed, Holder, Key, Store};
+use crate::store::{Claim, Claimed, Holder, Key, RENEWED, Store};
 
 /// How long a claim stands after work that left something in the store: who looked there a moment too early finds it.
 const LINGER: Duration = Duration::from_secs(5);
@@ -115,6 +115,7 @@ impl Claims {
             match self.store.claim(&work.key(), &guard.held.claim, instead_of.as_ref()).await {
                 Ok(true) => {
                     guard.is_written = true;
+                    tokio::spawn(self.clone().renew(guard.held.clone(), RENEWED));
                     return Turn::Mine(Mine(Some(Box::new(guard))));
                 }
                 Ok(false) => drop(guard),
@@ -195,6 +196,18 @@ impl Claims {
         Guard { claims: self.clone(), path: path.to_owned(), held, is_written: false, lingers: false }
     }
 
+    /// Keeps a claim from expiring for as long as the work takes.
+    async fn renew(self: Arc<Self>, held: Held, every: Duration) {
+        while tokio::time::timeout(every, held.ended.cancelled()).await.is_err() {
+            match self.store.renew_claim(&held.work.key(), &held.claim).await {
+                Ok(true) => {}
+                // Another replica could not reach this one, and does it, too.
+                Ok(false) => return,
+                Err(error) => tracing::debug!(%error, "a claim was not renewed"),
+            }
+        }
+    }
+
     /// Takes a claim out of the map, unless another one stands there by now.
     fn forget(&self, path: &str, id: &str) {
         let mut held = self.held.lock();
@@ -249,5 +262,50 @@ impl Drop for Guard {
             }
             claims.let_go(&path, &held).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use std::net::SocketAddr;
+
+    use oci::Algorithm;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::testing;
+
+    #[tokio::test]
+    async fn a_claim_is_renewed_until_the_work_ends_or_another_replica_has_taken_over() {
+        let data = tempfile::tempdir().unwrap();
+        let config = testing::config();
+        let store = Arc::new(testing::shared(&config, data.path()));
+        let address = SocketAddr::from(([127, 0, 0, 1], 5002));
+        let replica = Replica::new(address, &config, Clock::system()).unwrap();
+        let claims = Claims::new(store.clone(), Some(Arc::new(replica)));
+        let work = Work::Fill(Digest::of(Algorithm::Sha256, b"blob"), "origin".to_owned());
+        let claimed = async || store.claimed(&work.key()).await.unwrap();
+        let held = |mine: &Mine| mine.0.as_ref().unwrap().held.clone();
+
+        let Turn::Mine(mine) = claims.turn(&work).await else { panic!("nobody else is there") };
+        let first = format!("{:?}", claimed().await.unwrap());
+        let renewing = tokio::spawn(claims.clone().renew(held(&mine), Duration::from_millis(1)));
+        while format!("{:?}", claimed().await.unwrap()) == first {
+            tokio::task::yield_now().await;
+        }
+        drop(mine);
+        renewing.await.unwrap();
+        while claimed().await.is_some() {
+            tokio::task::yield_now().await;
+        }
+
+        let Turn::Mine(mine) = claims.turn(&work).await else { panic!("it was let go") };
+        let other = Claim { replica: "127.0.0.2:5002".to_owned(), id: "other".to_owned() };
+        assert!(store.claim(&work.key(), &other, claimed().await.as_ref()).await.unwrap());
+        let renewing = claims.clone().renew(held(&mine), Duration::from_millis(1));
+        tokio::time::timeout(Duration::from_secs(5), renewing).await.unwrap();
+        assert_eq!(claimed().await.unwrap().claim, other);
     }
 }

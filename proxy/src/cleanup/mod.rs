@@ -32,9 +32,6 @@ pub(crate) const GRACE: Duration = Duration::from_secs(3600);
 /// How long what no document names is kept: a group may come back.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What a replica wrote of work in progress so long ago, it has left behind.
-const LEFTOVER: Duration = Duration::from_secs(24 * 3600);
-
 /// How often a proxy looks what the last cleanup did.
 const LOOKED_AT: Duration = Duration::from_secs(300);
 
@@ -93,7 +90,7 @@ pub async fn run(store: &Store, config: &Config, options: Options, clock: &Clock
         pass::orphans(store, &plan, &census).await?;
     }
     if !options.dry_run {
-        store.remove_leftovers(now.checked_sub(LEFTOVER).unwrap_or_default()).await?;
+        store.remove_expired(now).await?;
     }
     if let Some(pace) = options.verify {
         verify::verify(store, pace, options.dry_run, &mut report).await?;

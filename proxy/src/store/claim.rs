@@ -1,8 +1,11 @@
 //! Claims: which replica does a piece of work for the whole instance, written down where all of them look.
 //!
 //! A claim is put where none is, and replaced only where it still is what was read: of all who try, one wins. It says
-//! where the replica can be asked. It has no time of expiry: whether it still holds is asked of the replica that made
-//! it, so that clocks which are apart do no harm.
+//! where the replica can be asked: whoever meets it asks there whether it still holds, and takes over at once where
+//! nobody answers. One that nobody meets expires: it is written again while the work goes on, and a cleanup takes away
+//! what was not. Both times are the store's own, so that clocks of replicas which are apart do no harm.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -12,6 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::objects::absent_is_none;
 use super::{Error, Key, Store, time};
+
+/// A claim that was not written for so long has expired.
+const EXPIRY: Duration = Duration::from_secs(3600);
+/// How often a claim is written again: a store that is away for a while does not let it expire.
+pub const RENEWED: Duration = Duration::from_secs(15 * 60);
 
 /// Who does it. Unknown fields of a newer version are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +67,17 @@ impl Store {
         }))
     }
 
+    /// Writes a claim again that still stands. `false`: it does not.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn renew_claim(&self, key: &Key<'_>, claim: &Claim) -> Result<bool, Error> {
+        match self.claimed(key).await? {
+            Some(claimed) if claimed.claim == *claim => self.claim(key, claim, Some(&claimed)).await,
+            _ => Ok(false),
+        }
+    }
+
     /// Takes a claim away, if it still stands.
     ///
     /// # Errors
@@ -70,11 +89,13 @@ impl Store {
         }
     }
 
-    /// Takes away claims, and names of replicas, that were written before then: a replica that was killed leaves them.
+    /// Takes away claims that have expired, and as old names of replicas, which are written every few seconds: a replica
+    /// that was killed leaves them.
     ///
     /// # Errors
     /// When the store cannot be listed, or refuses a deletion.
-    pub async fn remove_leftovers(&self, before: Timestamp) -> Result<(), Error> {
+    pub async fn remove_expired(&self, now: Timestamp) -> Result<(), Error> {
+        let before = now.checked_sub(EXPIRY).unwrap_or_default();
         for prefix in [Key::Fills, Key::Checks, Key::Replicas] {
             let old = self.list(&prefix.path(&self.instance));
             let old = old.try_filter_map(move |meta| {

@@ -17,6 +17,8 @@ mod read;
 mod record;
 mod replicas;
 mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
 mod upstreams;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +33,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{ObjectMeta, ObjectStore};
 use oci::{Digest, Tag};
 
-pub use claim::{Claim, Claimed};
+pub use claim::{Claim, Claimed, RENEWED};
 pub use error::Error;
 use folder::Folder;
 pub use folder::{Full, Spool};
@@ -133,7 +135,18 @@ impl Store {
             }
             Storage::S3(s3) => (bucket::connect(s3)?, true),
         };
-        Ok(Self {
+        Ok(Self::new(folder, instance, store, shared, metrics, clock))
+    }
+
+    fn new(
+        folder: Folder,
+        instance: &Instance,
+        store: Arc<dyn ObjectStore>,
+        shared: bool,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Self {
+        Self {
             instance: instance.id.clone(),
             folder: Arc::new(folder),
             objects: Objects::new(store, metrics.clone()),
@@ -142,7 +155,7 @@ impl Store {
             tags: Memory::new(100_000, clock.clone()),
             metrics,
             clock,
-        })
+        }
     }
 
     /// What the store was last seen to be; asks nothing.

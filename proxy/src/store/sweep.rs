@@ -223,26 +223,20 @@ fn is_absent(error: &object_store::Error) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use config::{ObjectId, Options, Origin};
+    use config::ObjectId;
     use oci::Name;
     use prometheus_client::registry::Registry;
 
     use super::*;
-    use crate::clock::Clock;
     use crate::metrics::Metrics;
-    use crate::store::Holder;
-
-    const GROUP: &str = "{apiVersion: dependencyproxy.dev/v1alpha1, kind: DependencyProxyGroup, \
-        metadata: {name: team-a}, spec: {proxyRef: {name: x}, path: team-a}}";
+    use crate::store::{Holder, testing};
 
     /// Between the listing and the deletion anybody can come back.
     #[tokio::test]
     async fn a_blob_is_not_deleted_that_got_a_right_or_was_written_since_it_was_listed() {
         let data = tempfile::tempdir().unwrap();
-        let (documents, _) = config::parse(GROUP, "f.yaml", Origin::File);
-        let config = config::judge(&documents, &Options::default()).config.unwrap();
         let metrics = Metrics::new(&mut Registry::default());
-        let store = Store::open(&config.instance, data.path(), metrics, Clock::system()).unwrap();
+        let store = testing::in_folder(&testing::config(), data.path(), &metrics);
         let bytes = Bytes::from_static(b"blob");
         let digest = Digest::of(Algorithm::Sha256, &bytes);
         store.keep_bytes(digest, bytes).await.unwrap();

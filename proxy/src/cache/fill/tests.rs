@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use config::{ObjectId, Options, Origin};
+use config::ObjectId;
 use oci::{Algorithm, Digest, Name};
 use prometheus_client::registry::Registry;
 
@@ -11,11 +11,8 @@ use super::Fills;
 use crate::cache::claims::Claims;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::store::{Holder, Store};
+use crate::store::{Holder, testing};
 use crate::upstream::Upstreams;
-
-const GROUP: &str = "{apiVersion: dependencyproxy.dev/v1alpha1, kind: DependencyProxyGroup, \
-    metadata: {name: team-a}, spec: {proxyRef: {name: x}, path: team-a}}";
 
 fn holder(group: &str) -> Holder {
     let group = ObjectId { namespace: "default".to_owned(), name: group.to_owned() };
@@ -27,12 +24,10 @@ fn holder(group: &str) -> Holder {
 #[tokio::test]
 async fn who_has_shown_no_right_is_not_taken_into_a_strangers_download() {
     let folder = tempfile::tempdir().unwrap();
-    let (documents, _) = config::parse(GROUP, "f.yaml", Origin::File);
-    let config = config::judge(&documents, &Options::default()).config.unwrap();
-    let (metrics, clock) = (Metrics::new(&mut Registry::default()), Clock::system());
-    let store = Store::open(&config.instance, folder.path(), metrics.clone(), clock.clone()).unwrap();
-    let client = Upstreams::new(metrics.clone(), clock).client(&config.groups["team-a"].upstream, &config);
-    let store = Arc::new(store);
+    let (config, metrics) = (testing::config(), Metrics::new(&mut Registry::default()));
+    let client =
+        Upstreams::new(metrics.clone(), Clock::system()).client(&config.groups["team-a"].upstream, &config);
+    let store = Arc::new(testing::in_folder(&config, folder.path(), &metrics));
     let fills = Fills::new(store.clone(), Claims::new(store, None), metrics);
     let key = (Digest::of(Algorithm::Sha256, b"blob"), "origin".to_owned());
     let join = |group: &str, shown| fills.join(key.clone(), holder(group), client.clone(), shown, None);
