@@ -126,14 +126,9 @@ async fn purge(
     let mut targets = Vec::new();
     let mut rest = Vec::new();
     for (key, value) in &query {
-        let id = || {
-            value
-                .split_once('/')
-                .map(|(namespace, name)| ObjectId { namespace: namespace.to_owned(), name: name.to_owned() })
-        };
         match key.as_str() {
-            "group" => targets.extend(id().map(Target::Group)),
-            "upstream" => targets.extend(id().map(Target::Upstream)),
+            "group" => targets.extend(value.parse().map(Target::Group)),
+            "upstream" => targets.extend(value.parse().map(Target::Upstream)),
             "registry" => targets.push(Target::Registry(value.clone())),
             other => rest.push((other, value.as_str())),
         }

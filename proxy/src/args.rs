@@ -52,7 +52,7 @@ pub struct Documents {
     )]
     pub file: Vec<PathBuf>,
     /// The DependencyProxy to serve, where the documents have several.
-    #[arg(long, env = "DEPENDENCY_PROXY_INSTANCE", value_name = "NAMESPACE/NAME", value_parser = object_id)]
+    #[arg(long, env = "DEPENDENCY_PROXY_INSTANCE", value_name = "NAMESPACE/NAME")]
     pub instance: Option<ObjectId>,
 }
 
@@ -228,15 +228,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     };
     let address = text.parse().ok().or_else(unbracketed);
     address.ok_or_else(|| "write it as address:port, such as 10.0.0.7:5001".to_owned())
-}
-
-fn object_id(text: &str) -> Result<ObjectId, String> {
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
-            Ok(ObjectId { namespace: namespace.to_owned(), name: name.to_owned() })
-        }
-        _ => Err("write it as namespace/name".to_owned()),
-    }
 }
 
 #[cfg(test)]

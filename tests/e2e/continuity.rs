@@ -80,12 +80,12 @@ async fn no_pull_fails_while_everything_is_changed() {
     instance.patch("dependencyproxygroup/team", r#"{"spec":{"recheckAfterSeconds":1}}"#).await;
     kubectl.wait(&instance.name, "dependencyproxygroup/team", "condition=Programmed").await;
     load.phase(at, "documents changed").await;
-    let (p99, unchanged) = load.phase(changes, "all changes").await;
 
     let at = Instant::now();
     kubectl.run(&["scale", "-n", "upstream", "deployment/registry", "--replicas=0"]).await.succeeds();
     tokio::time::sleep(Duration::from_secs(10)).await;
     let (stopped, _) = load.phase(at, "upstream stopped").await;
+    let (p99, unchanged) = load.phase(changes, "all of it").await;
 
     let failures = load.changed.end().await;
     harness::say!(

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
 
 const LIST: &str = include_str!("../tools.list");
 
@@ -40,6 +42,15 @@ pub fn installed(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     folders.map(|folder: PathBuf| folder.join(name)).find(|file| file.is_file())
+}
+
+/// Makes a file that much older than it is: a bucket that is a folder says of an object what its file says.
+///
+/// # Errors
+/// When it is not there.
+pub fn age(file: &Path, by: Duration) -> std::io::Result<()> {
+    let file = File::options().write(true).open(file)?;
+    file.set_modified(file.metadata()?.modified()? - by)
 }
 
 /// Whether this process may start daemons that need root.

@@ -10,6 +10,7 @@ use harness::documents::Documents;
 use harness::hostile::{Image, Upstream, noise};
 use harness::proxy::ProxyProcess;
 use harness::s3::S3;
+use harness::tool;
 use http::Method;
 use oci::Digest;
 use serde_json::{Value, json};
@@ -82,7 +83,7 @@ impl Instance {
     fn age(&self, kind: &str, by: Duration) {
         let folder = self.root.join(kind);
         for file in files(&folder) {
-            age(&folder.join(file), by);
+            tool::age(&folder.join(file), by).unwrap();
         }
     }
 
@@ -99,12 +100,6 @@ impl Instance {
         std::fs::remove_dir_all(self.root.join("_links")).unwrap();
         self.age("blobs", 9 * HOUR);
     }
-}
-
-fn age(file: &std::path::Path, by: Duration) {
-    let file = File::options().write(true).open(file).unwrap();
-    let modified = file.metadata().unwrap().modified().unwrap();
-    file.set_modified(modified - by).unwrap();
 }
 
 fn ttl(documents: &mut Documents, days: u32) {
@@ -239,7 +234,7 @@ async fn a_group_above_its_quota_loses_what_was_not_pulled_for_the_longest_time(
         instance.pull(name).await;
         let links = instance.root.join("_links");
         let its = files(&links).into_iter().filter(|file| file.ends_with(&name.replace('/', ":")));
-        its.for_each(|file| age(&links.join(file), HOUR * hours));
+        its.for_each(|file| tool::age(&links.join(file), HOUR * hours).unwrap());
     }
     instance.age("blobs", 40 * HOUR);
     let rehearsed = instance.cleanup(&["--dry-run"]);
@@ -412,8 +407,9 @@ async fn in_a_folder_it_works_beside_the_proxy() {
     client(&proxy).pull("library/a", "1").await;
     settled(&proxy).await;
     let root = proxy.data().join("dp.main/v1");
-    let make_old =
-        |kind: &str, by| files(&root.join(kind)).iter().for_each(|f| age(&root.join(kind).join(f), by));
+    let make_old = |kind: &str, by| {
+        files(&root.join(kind)).iter().for_each(|f| tool::age(&root.join(kind).join(f), by).unwrap())
+    };
     for kind in ["_links", "_tags", "blobs"] {
         make_old(kind, 3 * DAY);
     }
@@ -466,7 +462,7 @@ async fn claims_that_are_not_renewed_expire_after_an_hour() {
         std::fs::write(file, "{}").unwrap();
     }
     let left = || claims.iter().filter(|claim| it.root.join(claim).exists()).count();
-    let age_all = |by| claims.iter().for_each(|claim| age(&it.root.join(claim), by));
+    let age_all = |by| claims.iter().for_each(|claim| tool::age(&it.root.join(claim), by).unwrap());
     age_all(Duration::from_secs(59 * 60));
     it.cleanup(&[]);
     assert_eq!(left(), 3, "they may be of work in progress");

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 
 use super::Pace;
 use super::report::{Report, Verified};
-use crate::store::{Error, Key, Store};
+use crate::store::{Error, Store};
 
 /// After so many bytes it is written down how far it came: a run that is ended loses no more.
 const NOTED: u64 = 1 << 30;
@@ -36,11 +36,10 @@ pub(super) async fn verify(
             verified.blobs += 1;
             verified.bytes = reading.bytes;
             if !whole {
-                tracing::warn!(%digest, "a stored blob is damaged; it is fetched again when it is pulled");
                 verified.note_damaged(digest);
             }
             if !whole && !dry_run {
-                store.delete(&[Key::Blob(&digest)]).await?;
+                store.delete_damaged(&digest).await?;
             }
             if reading.bytes - noted >= NOTED && !dry_run {
                 store.note_verified(Some(&digest)).await?;

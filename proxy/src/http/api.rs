@@ -66,8 +66,7 @@ async fn quota(
     let host = login_host(api, live, head);
     let now = api.clock.now();
     let refused = |refusal| Problem::refused(refusal, None, &host);
-    let presented = live.present(head, now).await.map_err(refused)?;
-    note.caller = Some(presented.caller().identity.name().to_owned());
+    let presented = live.admit(head, now, note).await.map_err(refused)?;
     let written = group.to_owned();
     let lead = match (live.config.groups.get(group), oci::Name::parse("any")) {
         (Some(group), Ok(image)) => {

@@ -20,6 +20,7 @@ use config::Config;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use access::Note;
 pub use router::handle;
 
 use crate::auth::{Auth, Caller, Presented, Refusal};
@@ -57,6 +58,18 @@ impl Api {
 impl Live {
     async fn present(&self, request: &request::Head, now: Timestamp) -> Result<Presented, Refusal> {
         self.auth.verify(&self.config, request.authorization.as_deref(), now).await
+    }
+
+    /// The same, noted for the access log.
+    async fn admit(
+        &self,
+        request: &request::Head,
+        now: Timestamp,
+        note: &mut Note,
+    ) -> Result<Presented, Refusal> {
+        let presented = self.present(request, now).await?;
+        note.caller = Some(presented.caller().identity.name().to_owned());
+        Ok(presented)
     }
 
     async fn password(&self, user: &str, password: &str, now: Timestamp) -> Result<Caller, Refusal> {

@@ -74,8 +74,7 @@ impl<'a> Asking<'a> {
         }
         let host = login_host(api, live, head);
         let refused = |refusal| Problem::refused(refusal, None, &host).by_token_service();
-        let presented = live.present(head, api.clock.now()).await.map_err(refused)?;
-        note.caller = Some(presented.caller().identity.name().to_owned());
+        let presented = live.admit(head, api.clock.now(), note).await.map_err(refused)?;
         // A token is for pulling, and says so.
         let Presented::Password(caller) = presented else { return Err(refused(Refusal::OtherScope)) };
         let query: Vec<_> = form_urlencoded::parse(head.query.as_bytes()).collect();

@@ -74,11 +74,9 @@ async fn route(
 /// `GET /v2/`: who is signed in may know that this is a registry.
 async fn ping(api: &Arc<Api>, live: &Live, head: &Head, note: &mut Note) -> Result<Response, Problem> {
     let host = login_host(api, live, head);
-    let presented = live
-        .present(head, api.clock.now())
+    live.admit(head, api.clock.now(), note)
         .await
         .map_err(|refusal| Problem::refused(refusal, None, &host))?;
-    note.caller = Some(presented.caller().identity.name().to_owned());
     Ok(response::empty_object())
 }
 
@@ -103,8 +101,7 @@ async fn image(
     }
     let host = login_host(api, live, head);
     let refused = |refusal| Problem::refused(refusal, Some(&name), &host);
-    let presented = live.present(head, now).await.map_err(refused)?;
-    note.caller = Some(presented.caller().identity.name().to_owned());
+    let presented = live.admit(head, now, note).await.map_err(refused)?;
     if !presented.opens(&name) {
         return Err(refused(Refusal::OtherScope));
     }

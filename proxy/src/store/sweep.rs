@@ -145,6 +145,15 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes a blob that was read and does not have its digest.
+    ///
+    /// # Errors
+    /// When the store refuses it.
+    pub async fn delete_damaged(&self, digest: &Digest) -> Result<(), Error> {
+        tracing::warn!(%digest, "a stored blob is damaged; it is fetched again when it is pulled");
+        self.delete(&[Key::Blob(digest)]).await
+    }
+
     /// What the last cleanup wrote down, and when; `None`: there was none.
     ///
     /// # Errors

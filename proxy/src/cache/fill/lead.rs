@@ -7,7 +7,7 @@ use super::download::{Download, Incoming, Proven};
 use crate::cache::claims::{Claims, Mine, Theirs, Turn, Work};
 use crate::metrics::Source;
 use crate::replica::Gone;
-use crate::store::{self, Holder, Key, Store};
+use crate::store::{self, Holder, Store};
 use crate::upstream::Reason;
 
 /// How often another replica is followed before one goes on without it.
@@ -90,8 +90,7 @@ impl Fill {
         match download.prove() {
             Ok(proven) => Ok((Filled::Proven(proven), Lead::Theirs { first_shown: true })),
             Err(reason) => {
-                tracing::warn!(digest = %self.digest, %reason, "a stored blob is damaged; it is fetched again when it is pulled");
-                if let Err(error) = store.delete(&[Key::Blob(&self.digest)]).await {
+                if let Err(error) = store.delete_damaged(&self.digest).await {
                     tracing::warn!(%error, digest = %self.digest, "the damaged blob is still there");
                 }
                 let (holder, _) = self.waiters.lock()[0].clone();
