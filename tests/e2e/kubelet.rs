@@ -3,7 +3,7 @@
 use crate::installation::{Installation, Instance};
 
 /// A namespace that pulls: its binding, and an allowed consumer of the group.
-async fn consumer(installation: &Installation, instance: &Instance<'_>, name: &str) {
+pub(crate) async fn consumer(installation: &Installation, instance: &Instance<'_>, name: &str) {
     let group = &instance.name;
     instance
         .patch(
@@ -34,7 +34,7 @@ spec:
 }
 
 /// Nodes speak plain http to this registry.
-async fn allow_http(installation: &Installation, registry: &str) {
+pub(crate) async fn allow_http(installation: &Installation, registry: &str) {
     let toml = format!(
         "server = \"http://{registry}\"\n[host.\"http://{registry}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
     );

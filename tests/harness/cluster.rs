@@ -23,8 +23,9 @@ use crate::repository::Repository;
 use crate::tool;
 
 /// What `tests/cluster/cluster` calls besides the programs of `tests/tools.list`.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 14] = [
     "bash",
+    "bash-static",
     "busybox",
     "conntrack",
     "containerd",
@@ -145,6 +146,14 @@ impl Cluster {
         if !self.is_users() {
             run(&["load".into(), archive.into()], "").await.succeeds();
         }
+    }
+
+    /// Imports `localhost/gitlab-runner-helper:1` into every node: what a GitLab runner has beside each job.
+    ///
+    /// # Panics
+    /// On a user's cluster.
+    pub async fn runner_helper(&self) {
+        self.enter(&["runner"], &[]).await.succeeds();
     }
 
     /// Runs a command where Services, pods and nodes of the cluster answer, with `KUBECONFIG` set.
