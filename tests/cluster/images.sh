@@ -21,6 +21,34 @@ import() { # SOCKET ARCHIVE
   ctr --address "$1" --namespace k8s.io images import --all-platforms "$2" >/dev/null
 }
 
+# A shell and the usual commands, in an image that has nothing else.
+busybox_in() { # FOLDER
+  local name
+  if ldd "$(command -v busybox)" >/dev/null 2>&1; then
+    echo "busybox is not static, so it does not run alone in an image: apt-get install busybox-static" >&2
+    return 1
+  fi
+  mkdir -p "$1/bin"
+  cp "$(command -v busybox)" "$1/bin/busybox"
+  busybox --list | while read -r name; do [ "$name" = busybox ] || ln -s busybox "$1/bin/$name"; done
+}
+
+# What a GitLab runner has beside each job, without git: no job of the tests has a repository.
+runner_helper() { # ARCHIVE
+  local folder
+  folder=$(mktemp -d)
+  busybox_in "$folder"
+  # The runner asks for bash by its name here, and for /usr/bin/env.
+  cp "$(command -v bash-static)" "$folder/bin/bash"
+  ln -s . "$folder/usr"
+  # The image that GitLab makes has the same: what the helper writes, the job may change.
+  printf '#!/bin/bash\numask 0000\nexec /bin/bash\n' >"$folder/bin/gitlab-runner-build"
+  chmod 755 "$folder" "$folder/bin/gitlab-runner-build"
+  cp "$(tool gitlab-runner)" "$folder/bin/gitlab-runner-helper"
+  pack localhost/gitlab-runner-helper:1 "$1" "$folder" /bin/sh
+  rm -rf "$folder"
+}
+
 # What pods of the cluster itself run: pause, CoreDNS.
 images() { # FOLDER
   local folder

@@ -12,9 +12,11 @@
 mod continuity;
 mod examples;
 mod faults;
+mod gitlab;
 mod ground;
 mod installation;
 mod kubelet;
 mod lifecycle;
 mod load;
+mod runner;
 mod store;

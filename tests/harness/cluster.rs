@@ -147,6 +147,14 @@ impl Cluster {
         }
     }
 
+    /// Imports `localhost/gitlab-runner-helper:1` into every node: what a GitLab runner has beside each job.
+    ///
+    /// # Panics
+    /// On a user's cluster.
+    pub async fn runner_helper(&self) {
+        self.enter(&["runner"], &[]).await.succeeds();
+    }
+
     /// Runs a command where Services, pods and nodes of the cluster answer, with `KUBECONFIG` set.
     ///
     /// # Panics

@@ -17,14 +17,29 @@ const LIST: &str = include_str!("../tools.list");
 /// If it is not in the list, or not built yet.
 #[must_use]
 pub fn built(name: &str) -> PathBuf {
+    let (path, version) = place(name);
+    assert!(path.is_file(), "{name} {version} is not built: run make tools");
+    path
+}
+
+/// The same of a program that cannot be built everywhere: where it is not there, the test is left out, and says so.
+#[must_use]
+pub fn built_or_left_out(name: &str) -> Option<PathBuf> {
+    let (path, version) = place(name);
+    if !path.is_file() {
+        say_left_out(&format!("{name} {version} could not be built. make tools says why"));
+    }
+    Some(path).filter(|path| path.is_file())
+}
+
+/// Where a program is, or would be, and its version.
+fn place(name: &str) -> (PathBuf, &'static str) {
     let version = LIST
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .find(|words| words.first() == Some(&name))
         .unwrap_or_else(|| panic!("{name} is not in tests/tools.list"))[1];
-    let path = cache().join(format!("{name}-{version}")).join(name);
-    assert!(path.is_file(), "{name} {version} is not built: run make tools");
-    path
+    (cache().join(format!("{name}-{version}")).join(name), version)
 }
 
 fn cache() -> PathBuf {
@@ -70,10 +85,14 @@ pub fn left_out(programs: &[&str], root: bool) -> bool {
     } else {
         return false;
     };
+    say_left_out(&reason);
+    true
+}
+
+fn say_left_out(reason: &str) {
     let thread = std::thread::current();
     // Not eprintln: the output of a test that passes is hidden, and this must be seen.
     let _ = writeln!(std::io::stderr(), "left out: {}: {reason}", thread.name().unwrap_or("a test"));
-    true
 }
 
 /// A TCP port of 127.0.0.1 that nobody listens on, and that this process hands out once only.
