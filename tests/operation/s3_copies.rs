@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use harness::documents::Documents;
 use harness::hostile::{Upstream, noise};
 use harness::proxy::ProxyProcess;
+use harness::pull::Client;
 use harness::s3::S3;
 use harness::way::{Trouble, Way};
 use http::Method;
@@ -95,13 +96,11 @@ async fn where_the_bucket_breaks_off_the_rest_comes_from_upstream() {
     assert!(from.is_some_and(|from: usize| from > MIB / 2), "only what is missing is asked for: {range:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_blob_that_was_damaged_in_the_bucket_never_ends_cleanly_and_is_fetched_again() {
-    let it = Ground::new(|_| {}).await;
+/// A bit of the blob in the bucket is turned: whoever pulls it all notices, and after that it is right.
+async fn is_noticed_and_mended(it: &Ground, client: &Client) {
     let mut damaged = it.bytes.clone();
     damaged[BYTES / 2] ^= 1;
     std::fs::write(it.object(), &damaged).unwrap();
-    let client = client(&it.replica);
     let first = client.blob("library/a", it.digest).await;
     assert!(first.broken && first.body.len() < BYTES, "it ended as if it were right");
     settled(&it.replica).await;
@@ -109,7 +108,26 @@ async fn a_blob_that_was_damaged_in_the_bucket_never_ends_cleanly_and_is_fetched
     assert!(client.blob("library/a", it.digest).await.bytes() == &it.bytes);
     settled(&it.replica).await;
     assert_eq!(it.upstream.count(Method::GET, "/blobs/"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_was_damaged_in_the_bucket_never_ends_cleanly_and_is_fetched_again() {
+    let it = Ground::new(|_| {}).await;
+    is_noticed_and_mended(&it, &client(&it.replica)).await;
     assert!(std::fs::read(it.object()).unwrap() == it.bytes, "it is put there again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_it_for_who_has_just_shown_a_right_of_its_own() {
+    let it = Ground::new(|d| d.group("team-b", "upstream")).await;
+    is_noticed_and_mended(&it, &client(&it.replica).group("team-b")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_where_the_folder_has_no_room_for_it() {
+    let it =
+        Ground::new(|d| d.spec("DependencyProxy", "main")["localCache"] = json!({"sizeLimit": "1Mi"})).await;
+    is_noticed_and_mended(&it, &client(&it.replica)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

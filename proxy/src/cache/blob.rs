@@ -26,6 +26,8 @@ pub struct Blob {
 /// What a request can do about a blob to which it had no right.
 enum Standing {
     Served(Blob),
+    /// It is in the store, and this holder may have it.
+    Stored(store::Blob, Outcome),
     /// Upstream said to this account that it may have it: it may join a download.
     Shown,
     /// Nothing to join: it may begin a download.
@@ -63,6 +65,11 @@ impl Blob {
     fn coming(size: Option<u64>, place: Place) -> Self {
         let outcome = if place.source() == From::Cache { Outcome::Hit } else { Outcome::Miss };
         Self { size, body: Body::Fill(place), outcome }
+    }
+
+    /// As it is said to be where it comes from the cache.
+    fn cached(self, outcome: Outcome) -> Self {
+        if self.outcome == Outcome::Hit { Self { outcome, ..self } } else { self }
     }
 }
 
@@ -104,9 +111,9 @@ impl Cache {
     }
 
     /// The blob from the store, if this holder may have it.
-    async fn kept(self: &Arc<Self>, digest: &Digest, holder: &Holder) -> Option<Blob> {
+    async fn kept(self: &Arc<Self>, digest: &Digest, holder: &Holder) -> Option<store::Blob> {
         let Looked { right, bytes } = self.look(digest, holder).await;
-        bytes.filter(|_| right).map(|blob| Blob::of(blob, Outcome::Hit))
+        bytes.filter(|_| right)
     }
 
     /// Looks for the right and the bytes; who asks a bucket for the same at the same time asks once.
@@ -124,7 +131,8 @@ impl Cache {
     }
 
     /// A blob to which this holder has the right. What the bucket alone has comes into the local folder on its way: once
-    /// for all who ask for it, proven, and from elsewhere where the bucket breaks off. A part of it is read there.
+    /// for all who ask for it, proven, and from elsewhere where the bucket breaks off. A part of it is read there, and all
+    /// of it where the folder has no room.
     async fn brought(
         &self,
         blob: store::Blob,
@@ -142,12 +150,13 @@ impl Cache {
         let Some(fill) = self.fills.join(key, holder, client, true, Some(size)) else { return direct };
         match (fill.begun().await, fill.place()) {
             (Begun::Filling(size), Some(place)) => Blob::coming(size, place),
-            _ => direct,
+            // It is in the folder by now, or taken out of the bucket.
+            _ => self.stored(digest).await.map_or(direct, |blob| Blob::of(blob, Outcome::Hit)),
         }
     }
 
-    async fn stored(&self, digest: &Digest, outcome: Outcome) -> Option<Blob> {
-        self.or_empty("blob", self.store.blob(digest).await).map(|blob| Blob::of(blob, outcome))
+    async fn stored(&self, digest: &Digest) -> Option<store::Blob> {
+        self.or_empty("blob", self.store.blob(digest).await)
     }
 
     /// Gets a blob, to which there is no right yet, through one upstream. `absent`: it was not in the store a moment ago.
@@ -166,6 +175,9 @@ impl Cache {
             let absent = std::mem::take(&mut absent);
             let shown = match self.standing(&client, &holder, digest, wanted, absent).await? {
                 Standing::Served(blob) => return Ok(blob),
+                Standing::Stored(blob, outcome) => {
+                    return Ok(self.brought(blob, digest, holder, client, wanted).await.cached(outcome));
+                }
                 Standing::Shown => true,
                 Standing::Own => false,
             };
@@ -182,7 +194,7 @@ impl Cache {
                 },
                 Begun::Kept => {
                     if let Some(blob) = self.kept(digest, &holder).await {
-                        return Ok(blob);
+                        return Ok(self.brought(blob, digest, holder, client, wanted).await);
                     }
                 }
                 Begun::Failed(whose, reason) => {
@@ -215,9 +227,9 @@ impl Cache {
         // A download of ours that ended since this request looked into the store has left everything there.
         if running.is_none()
             && self.store.remembers_link(digest, holder)
-            && let Some(blob) = self.stored(digest, Outcome::Hit).await
+            && let Some(blob) = self.stored(digest).await
         {
-            return Ok(Standing::Served(blob));
+            return Ok(Standing::Stored(blob, Outcome::Hit));
         }
         let copy = if absent { None } else { self.delivered(digest, &holder.origin).await };
         if reads && copy.is_none() && running.is_none() {
@@ -227,7 +239,7 @@ impl Cache {
             Ok(size) => match (copy, wanted) {
                 (Some(blob), _) => {
                     self.or_empty("link", self.store.put_link(digest, holder, "").await);
-                    Ok(Standing::Served(blob))
+                    Ok(Standing::Stored(blob, Outcome::Revalidated))
                 }
                 (None, Wanted::Bytes | Wanted::Part) => Ok(Standing::Shown),
                 (None, Wanted::Head) => {
@@ -244,8 +256,8 @@ impl Cache {
     }
 
     /// The blob from the store, if this origin has ever delivered it to anybody.
-    async fn delivered(&self, digest: &Digest, origin: &str) -> Option<Blob> {
-        let copy = self.stored(digest, Outcome::Revalidated).await?;
+    async fn delivered(&self, digest: &Digest, origin: &str) -> Option<store::Blob> {
+        let copy = self.stored(digest).await?;
         self.or_empty("links", self.store.delivered(digest, origin).await)?;
         Some(copy)
     }

@@ -98,7 +98,7 @@ pub(super) async fn blob(
     let body = match (wanted, found.body) {
         (Wanted::Head, _) | (_, Body::None) => HttpBody::empty(),
         (_, Body::File(file)) => file_body(file, start, end.unwrap_or(0)),
-        (_, Body::Store) => HttpBody::from_stream(cache.store.stream(digest, start..end.unwrap_or(0)).await?),
+        (_, Body::Store) => stored_body(cache, digest, start..end.unwrap_or(0), whole).await?,
         (_, Body::Fill(place)) => reader_body(place.reader(start, end)),
     };
     let mut response = with_type(body, "application/octet-stream");
@@ -112,6 +112,19 @@ pub(super) async fn blob(
         set(&mut response, header::CONTENT_RANGE, &format!("bytes {start}-{}/{size}", end - 1));
     }
     Ok(response)
+}
+
+/// What the bucket has: all of it with its proof, or a part, which has none.
+async fn stored_body(
+    cache: &Arc<Cache>,
+    digest: &Digest,
+    range: std::ops::Range<u64>,
+    whole: Option<u64>,
+) -> Result<HttpBody, store::Error> {
+    if range.start == 0 && Some(range.end) == whole {
+        return Ok(HttpBody::from_stream(cache.store.stream_proven(*digest, range.end).await?));
+    }
+    Ok(HttpBody::from_stream(cache.store.stream(digest, range).await?))
 }
 
 /// What a reader of a download gets, as it comes in.

@@ -12,6 +12,7 @@ mod known;
 mod listing;
 mod memory;
 mod objects;
+mod proven;
 mod purge;
 mod read;
 mod record;
