@@ -359,11 +359,33 @@ async fn among_others(
     Ok(Some((Arc::new(replica), listener)))
 }
 
-/// Asks store and upstreams whether they work where nobody else does, for ever.
-async fn probe(cache: Arc<Cache>, mut live: watch::Receiver<Live>) {
+/// Asks store and upstreams whether they work where nobody else does, and shares what is known, for ever: none of these
+/// waits for the others, for an upstream that hangs holds up whoever asks it.
+async fn probe(cache: Arc<Cache>, live: watch::Receiver<Live>) {
+    let (store, upstreams) = (cache.clone(), cache.clone());
+    tokio::join!(
+        again_and_again(live.clone(), move |_| {
+            let cache = store.clone();
+            async move { cache.store.probe().await }
+        }),
+        again_and_again(live.clone(), move |config| {
+            let cache = upstreams.clone();
+            async move { cache.upstreams.probe(&config).await }
+        }),
+        again_and_again(live, move |config| {
+            let cache = cache.clone();
+            async move { cache.share(&config).await }
+        }),
+    );
+}
+
+async fn again_and_again<F>(mut live: watch::Receiver<Live>, work: impl Fn(Arc<Config>) -> F)
+where
+    F: Future<Output = ()>,
+{
     loop {
         let config = live.borrow_and_update().config.clone();
-        tokio::join!(cache.store.probe(), cache.upstreams.probe(&config), cache.share(&config));
+        work(config).await;
         // Changed documents are looked at at once.
         if let Ok(Err(_)) = tokio::time::timeout(BETWEEN_PROBES, live.changed()).await {
             return;

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use harness::hostile::{Fault, noise};
+use harness::hostile::{Fault, Upstream, noise};
 use harness::replicas::{Instance, Plan};
 use harness::tool;
 use http::Method;
@@ -58,6 +58,50 @@ async fn an_upstream_that_wants_to_be_left_alone_is_left_alone_by_all_also_after
         assert_eq!((answer.status.as_u16(), answer.header("x-cache")), (200, "stale"));
     }
     assert_eq!(it.upstream.count(Method::HEAD, "/manifests/"), 0, "{}", it.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_replica_wrote_over_is_told_again() {
+    let it = Instance::start().await;
+    it.upstream.image("library/a", "1", &[noise(1, 1000)]);
+    it.client(0).pull("library/a", "1").await;
+    let busy = [Fault::Status(429), Fault::Header("retry-after", "600".to_owned())];
+    it.upstream.on("/manifests/").faults(busy);
+    assert_eq!(it.client(0).manifest("library/a", "1").await.header("x-cache"), "stale");
+    says(&it, 0, "that it rests", |upstream| upstream["restsForSeconds"].as_u64() > Some(500)).await;
+    let told = || {
+        let key = it.s3_keys("_upstreams").pop()?;
+        Some((it.s3_file(&key), std::fs::read_to_string(it.s3_file(&key)).ok()?))
+    };
+    let is_told = || told().is_some_and(|(_, record)| record.contains("\"toldForSeconds\":5"));
+    within(&it, "it is told", is_told).await;
+    // As a replica writes that has only news of the quota, and had not heard of the rest.
+    std::fs::write(told().unwrap().0, r#"{"rejected":false}"#).unwrap();
+    within(&it, "it is told again", is_told).await;
+}
+
+/// Waits until it is so.
+async fn within(it: &Instance, what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "never: {what}\n{}", it.logs());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_hangs_keeps_no_replica_from_hearing_of_another_one() {
+    let hanging = Upstream::start().await;
+    hanging.on("/v2/").fault(Fault::Hang);
+    let mut plan = Plan::new().await;
+    plan.documents.upstream("z-hanging", &hanging);
+    plan.documents.group("team-z", "z-hanging");
+    let it = plan.start().await;
+    printed(&command(&it, 0, &["freeze", "dp/upstream", "--for", "2h"]));
+    for replica in 0..3 {
+        says(&it, replica, "that it is frozen", |upstream| upstream["frozenUntil"].is_string()).await;
+    }
+    assert!(hanging.in_flight() > 0, "nobody asked the one that hangs");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::Cache;
 use crate::clock::since;
-use crate::store::{self, UpstreamRecords};
+use crate::store::{self, UpstreamRecords, Version};
 use crate::upstream::{Client, UpstreamRecord, record_name};
 
 /// How often a replica writes down that it runs.
@@ -29,6 +29,8 @@ pub struct Other {
 pub(super) struct Shared {
     /// By upstream and name of the record.
     records: HashMap<(ObjectId, String), Known>,
+    /// Until when upstreams are frozen, as the record said that stands there.
+    frozen: HashMap<ObjectId, (Version, Option<Timestamp>)>,
     /// When the store was last looked into.
     looked_at: Option<Timestamp>,
     /// When this replica last wrote down that it runs.
@@ -37,11 +39,11 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 struct Known {
-    /// When what was read last was written, by the store's clock.
-    read: Option<Timestamp>,
+    /// What was read last.
+    read: Option<Version>,
     /// What this replica wrote last: its own words are no news to it.
     wrote: Bytes,
-    /// What the others know.
+    /// What the record says that stands there: all that the others, and the next start, can know.
     told: UpstreamRecord,
 }
 
@@ -52,26 +54,25 @@ impl Cache {
         let mut shared = self.shared.lock().await;
         let Ok(records) = self.store.upstream_records().await else { return };
         let now = self.clock.now();
-        self.hear_frozen(&records).await;
+        self.hear_frozen(&records, &mut shared.frozen).await;
         for upstream in config.upstreams().into_values() {
             let name = record_name(upstream);
             let looked_at = shared.looked_at;
             let known = shared.records.entry((upstream.id.clone(), name.clone())).or_default();
-            let written = records.written(&upstream.id, &name);
-            if let Some(written) = written.filter(|written| known.read != Some(*written)) {
-                known.read = Some(written);
+            let version = records.version(&upstream.id, &name);
+            if let Some(version) = version.filter(|version| known.read.as_ref() != Some(version)) {
                 // What is new since the last look is not older than that, whatever the clocks say.
                 let looked = looked_at.map(|at| since(now, at));
-                let age = since(now, written);
+                let age = since(now, version.written);
                 let age = looked.map_or(age, |looked| looked.min(age));
-                let record = self.store.upstream_record(&upstream.id, &name).await;
-                if let Ok(Some(record)) = record
-                    && record != known.wrote
+                // Where it cannot be read, it is tried again.
+                let Ok(record) = self.store.upstream_record(&upstream.id, &name).await else { continue };
+                known.read = Some(version.clone());
+                if let Some(record) = record.filter(|record| *record != known.wrote)
                     && let Some(record) = UpstreamRecord::read(&record, age, now)
                 {
-                    let client = self.upstreams.client(upstream, config);
-                    client.hear(record);
-                    known.told = client.record();
+                    known.told = record.clone();
+                    self.upstreams.client(upstream, config).hear(record);
                 }
             }
             if let Some(client) = self.upstreams.used(upstream, config) {
@@ -126,14 +127,27 @@ impl Cache {
         }
     }
 
-    async fn hear_frozen(&self, records: &UpstreamRecords) {
+    async fn hear_frozen(
+        &self,
+        records: &UpstreamRecords,
+        known: &mut HashMap<ObjectId, (Version, Option<Timestamp>)>,
+    ) {
         let mut frozen = HashMap::new();
-        for id in records.frozen() {
-            // Where one cannot be read, nothing changes.
-            let Ok(until) = self.store.frozen(&id).await else { return };
-            frozen.extend(until.map(|until| (id, until)));
+        for (id, version) in records.frozen() {
+            let until = match known.get(&id).filter(|(read, _)| *read == version) {
+                Some((_, until)) => *until,
+                // Where one cannot be read, nothing changes.
+                None => match self.store.frozen(&id).await {
+                    Ok(until) => until,
+                    Err(_) => return,
+                },
+            };
+            frozen.insert(id, (version, until));
         }
-        self.upstreams.freeze(frozen);
+        *known = frozen;
+        let until =
+            |(id, (_, until)): (&ObjectId, &(Version, Option<Timestamp>))| Some((id.clone(), (*until)?));
+        self.upstreams.freeze(known.iter().filter_map(until).collect());
     }
 
     /// Asks nothing of an upstream for a while, or ends that; other replicas hear of it within seconds.
@@ -142,7 +156,8 @@ impl Cache {
     /// When it cannot be written down.
     pub async fn freeze(&self, id: &ObjectId, until: Option<Timestamp>) -> Result<(), store::Error> {
         self.store.freeze(id, until).await?;
-        self.hear_frozen(&self.store.upstream_records().await?).await;
+        let records = self.store.upstream_records().await?;
+        self.hear_frozen(&records, &mut self.shared.lock().await.frozen).await;
         Ok(())
     }
 }

@@ -46,7 +46,7 @@ use objects::{MAX_SMALL, Objects};
 pub use purge::{Purge, Purged, What};
 pub use read::{FileReader, read_file};
 pub use record::TagRecord;
-pub use upstreams::UpstreamRecords;
+pub use upstreams::{UpstreamRecords, Version};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;

@@ -11,7 +11,8 @@ use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion,
+    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+    UpdateVersion,
 };
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -87,14 +88,9 @@ impl Objects {
         Ok(self.attempt("list", first).await?.map(|meta| meta.location))
     }
 
-    /// All objects below a prefix of which there are few, each with the time at which it was written.
-    pub(super) async fn below(&self, prefix: &Path) -> Result<Vec<(Path, Timestamp)>, Error> {
-        let listed = async { self.store.list(Some(prefix)).try_collect::<Vec<_>>().await };
-        let listed = self.attempt("list", listed).await?;
-        Ok(listed
-            .into_iter()
-            .map(|meta| (meta.location, timestamp(meta.last_modified.timestamp_micros())))
-            .collect())
+    /// All objects below a prefix of which there are few.
+    pub(super) async fn below(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, Error> {
+        self.attempt("list", async { self.store.list(Some(prefix)).try_collect().await }).await
     }
 
     pub(super) async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), Error> {

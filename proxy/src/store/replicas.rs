@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use object_store::ObjectMeta;
+use percent_encoding::percent_decode_str;
 
-use super::{Error, Key, Store};
+use super::{Error, Key, Store, time};
 
 impl Store {
     /// Writes down that a replica runs at this `host:port`.
@@ -28,7 +30,30 @@ impl Store {
     /// When the store cannot be read.
     pub async fn replicas(&self) -> Result<Vec<(String, Timestamp)>, Error> {
         let below = self.objects.below(&Key::Replicas.path(&self.instance)).await?;
-        let address = |path: object_store::path::Path| path.filename().map(str::to_owned);
-        Ok(below.into_iter().filter_map(|(path, written)| Some((address(path)?, written))).collect())
+        let address = |meta: &ObjectMeta| {
+            // A store writes the brackets of an IPv6 address in its own way.
+            let name = percent_decode_str(meta.location.filename()?).decode_utf8().ok()?;
+            Some((name.into_owned(), time(meta)))
+        };
+        Ok(below.iter().filter_map(address).collect())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use crate::store::testing;
+
+    #[tokio::test]
+    async fn an_address_is_read_as_it_was_written() {
+        let data = tempfile::tempdir().unwrap();
+        let store = testing::shared(&testing::config(), data.path());
+        for address in ["10.0.0.7:5001", "[fd00::7]:5001"] {
+            store.put_replica(address).await.unwrap();
+        }
+        let replicas = store.replicas().await.unwrap();
+        let mut addresses: Vec<_> = replicas.iter().map(|(address, _)| address).collect();
+        addresses.sort();
+        assert_eq!(addresses, ["10.0.0.7:5001", "[fd00::7]:5001"]);
     }
 }

@@ -3,32 +3,41 @@
 use bytes::Bytes;
 use config::ObjectId;
 use jiff::Timestamp;
+use object_store::ObjectMeta;
 
-use super::{Error, Key, Store};
+use super::{Error, Key, Store, time};
 
 /// The name of the record that says until when an upstream is frozen.
 const FROZEN: &str = "frozen";
 
 /// What is written down of upstreams.
 #[derive(Debug, Default)]
-pub struct UpstreamRecords(Vec<(String, Timestamp)>);
+pub struct UpstreamRecords(Vec<(String, Version)>);
+
+/// Which record it is that stands there: another one differs in one of both. Times of S3 have whole seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// By the store's clock.
+    pub written: Timestamp,
+    e_tag: Option<String>,
+}
 
 impl UpstreamRecords {
-    /// When the record of an upstream was written, by the store's clock; `None` where there is none.
+    /// The record of an upstream that stands there; `None` where there is none.
     #[must_use]
-    pub fn written(&self, id: &ObjectId, name: &str) -> Option<Timestamp> {
+    pub fn version(&self, id: &ObjectId, name: &str) -> Option<&Version> {
         let wanted = format!("{}.{}/{name}", id.namespace, id.name);
-        self.0.iter().find(|(name, _)| *name == wanted).map(|(_, written)| *written)
+        self.0.iter().find(|(name, _)| *name == wanted).map(|(_, version)| version)
     }
 
-    /// The upstreams of which it is said until when they are frozen.
+    /// The upstreams of which it is said until when they are frozen, and the record that says so.
     #[must_use]
-    pub fn frozen(&self) -> Vec<ObjectId> {
+    pub fn frozen(&self) -> Vec<(ObjectId, Version)> {
         let id = |name: &str| {
             let (namespace, name) = name.strip_suffix(FROZEN)?.strip_suffix('/')?.split_once('.')?;
             Some(ObjectId { namespace: namespace.to_owned(), name: name.to_owned() })
         };
-        self.0.iter().filter_map(|(name, _)| id(name)).collect()
+        self.0.iter().filter_map(|(name, version)| Some((id(name)?, version.clone()))).collect()
     }
 }
 
@@ -40,11 +49,13 @@ impl Store {
     pub async fn upstream_records(&self) -> Result<UpstreamRecords, Error> {
         let prefix = Key::Upstreams.path(&self.instance);
         let below = self.objects.below(&prefix).await?;
-        let name = |path: &object_store::path::Path| {
-            let parts: Vec<_> = path.prefix_match(&prefix)?.map(|part| part.as_ref().to_owned()).collect();
+        let name = |meta: &ObjectMeta| {
+            let parts: Vec<_> =
+                meta.location.prefix_match(&prefix)?.map(|part| part.as_ref().to_owned()).collect();
             Some(parts.join("/"))
         };
-        let records = below.iter().filter_map(|(path, written)| Some((name(path)?, *written)));
+        let version = |meta: &ObjectMeta| Version { written: time(meta), e_tag: meta.e_tag.clone() };
+        let records = below.iter().filter_map(|meta| Some((name(meta)?, version(meta))));
         Ok(UpstreamRecords(records.collect()))
     }
 
@@ -94,13 +105,13 @@ mod tests {
     #[test]
     fn a_record_is_found_by_upstream_and_name() {
         let id = |name: &str| ObjectId { namespace: "ns".into(), name: name.into() };
-        let written = Timestamp::from_second(1).unwrap();
+        let version = Version { written: Timestamp::from_second(1).unwrap(), e_tag: None };
         let records = UpstreamRecords(vec![
-            ("ns.hub/0f".to_owned(), written),
-            ("ns.my.registry/frozen".to_owned(), written),
+            ("ns.hub/0f".to_owned(), version.clone()),
+            ("ns.my.registry/frozen".to_owned(), version.clone()),
         ]);
-        assert_eq!(records.written(&id("hub"), "0f"), Some(written));
-        assert_eq!(records.written(&id("hub"), "1f"), None);
-        assert_eq!(records.frozen(), [id("my.registry")]);
+        assert_eq!(records.version(&id("hub"), "0f"), Some(&version));
+        assert_eq!(records.version(&id("hub"), "1f"), None);
+        assert_eq!(records.frozen(), [(id("my.registry"), version)]);
     }
 }
