@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::hostile::{Fault, Image, Upstream, noise};
+use harness::hostile::{Fault, Gate, Image, Upstream, noise};
 use harness::pull::{Answer, Client};
 use harness::server::Proxy;
 use http::Method;
@@ -169,6 +169,28 @@ async fn another_group_that_upstream_lets_in_gets_it_without_a_second_download()
     // From now on the right is known.
     it.upstream.stop().await;
     it.other_group().blob("private/a", it.image.layers[0]).await.bytes();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_upstream_answers_no_head_another_groups_own_download_shows_its_right() {
+    let upstream = Upstream::start().await;
+    let bytes = noise(1, SECRET);
+    let digest = upstream.blob("library/a", bytes.clone());
+    upstream.on("/blobs/").method(Method::HEAD).fault(Fault::Status(405));
+    let gate = Gate::closed();
+    upstream.on("/blobs/").method(Method::GET).fault(Fault::Pause(1000, gate.clone()));
+    let proxy =
+        Proxy::builder().upstream("upstream", &upstream).group("team-a").group("team-b").start().await;
+    let [first, second] = ["team-a", "team-b"].map(|group| {
+        let client = proxy.client().group(group);
+        tokio::spawn(async move { client.blob("library/a", digest).await })
+    });
+    upstream.wait_for_count(1, Method::HEAD, "/blobs/").await;
+    gate.open();
+    for pull in [first, second] {
+        assert!(pull.await.unwrap().bytes() == &bytes);
+    }
+    assert_eq!(upstream.count(Method::GET, "/blobs/"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

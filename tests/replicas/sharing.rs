@@ -83,13 +83,30 @@ async fn another_group_follows_only_when_upstream_lets_it_in() {
     let digest = it.upstream.blob("library/a", bytes.clone());
     let gate = Gate::closed();
     it.upstream.on("/blobs/").method(Method::GET).fault(Fault::Pause(MIB as u64, gate.clone()));
-    it.upstream.on("/blobs/").method(Method::HEAD).fault(Fault::Status(403));
     let first = it.client(0).open(Method::GET, &format!("library/a/blobs/{digest}"), &[]).await;
     assert_eq!(first.status(), 200);
+    it.upstream.behave();
+    it.upstream.on("/blobs/").fault(Fault::Status(403));
     let stranger = it.client(1).group("team-b").blob("library/a", digest).await;
     assert!(!stranger.status.is_success(), "{}: {}", stranger.status, it.logs());
     assert!(it.upstream.count(Method::HEAD, "/blobs/") > 0);
     gate.open();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_upstream_answers_no_head_another_group_downloads_for_itself() {
+    let mut plan = Plan::new().await;
+    plan.documents.group("team-b", "upstream");
+    let it = plan.start().await;
+    let bytes = noise(1, 4 * MIB);
+    let digest = it.upstream.blob("library/a", bytes.clone());
+    it.upstream.on("/blobs/").method(Method::HEAD).fault(Fault::Status(405));
+    it.upstream.on("/blobs/").method(Method::GET).fault(Fault::Throttle(4 * MIB as u64));
+    let first = it.client(0).open(Method::GET, &format!("library/a/blobs/{digest}"), &[]).await;
+    let second = it.client(1).group("team-b").blob("library/a", digest).await;
+    assert!(second.bytes() == &bytes);
+    assert!(first.bytes().await.unwrap() == bytes);
+    assert_eq!(it.upstream.count(Method::GET, "/blobs/"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,13 @@ enum Standing {
     Shown,
     /// Nothing to join: it may begin a download.
     Own,
+    /// Only a download of its own can show a right, and another one is in its place.
+    Waits,
+}
+
+/// Some registries answer no HEAD, or redirect it to where only GET is signed for: their GET decides.
+pub(super) fn decides_nothing(head: &Reason) -> bool {
+    matches!(head.class(), Class::Refused | Class::Wrong)
 }
 
 /// Where a blob's bytes are.
@@ -180,6 +187,10 @@ impl Cache {
                 }
                 Standing::Shown => true,
                 Standing::Own => false,
+                Standing::Waits => {
+                    self.fills.over(&(*digest, holder.origin.clone())).await;
+                    continue;
+                }
             };
             let key = (*digest, holder.origin.clone());
             // A stranger's download began while this request looked: to join it takes a right.
@@ -246,12 +257,10 @@ impl Cache {
                     Ok(Standing::Served(Blob { size, body: Body::None, outcome: Outcome::Miss }))
                 }
             },
-            Err(error) => {
-                // Some registries answer no HEAD, or redirect it to where only GET is signed for: their GET decides.
-                let undecided = matches!(error.reason.class(), Class::Refused | Class::Wrong);
-                let alone = reads && running.is_none();
-                if undecided && alone { Ok(Standing::Own) } else { Err(error.reason) }
+            Err(error) if reads && decides_nothing(&error.reason) => {
+                Ok(if running.is_none() { Standing::Own } else { Standing::Waits })
             }
+            Err(error) => Err(error.reason),
         }
     }
 

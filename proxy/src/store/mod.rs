@@ -51,8 +51,6 @@ pub use upstreams::{UpstreamRecords, Version};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
-/// How long a pull waits for a record that it remembers from more than a minute ago.
-const AGAIN: Duration = Duration::from_millis(250);
 /// The right to a blob is written again at most this often, to say that it is in use.
 const LINK_PRECISION: Duration = Duration::from_secs(3600);
 /// An idle store is asked this often whether it works.
@@ -85,7 +83,7 @@ pub struct Store {
     instance: ObjectId,
     folder: Arc<Folder>,
     /// Where records are; blobs too if it is shared.
-    objects: Objects,
+    objects: Arc<Objects>,
     /// Whether `objects` holds blobs beside the local folder.
     shared: bool,
     links: Memory<(Digest, Holder), Arc<str>>,
@@ -150,7 +148,7 @@ impl Store {
         Self {
             instance: instance.id.clone(),
             folder: Arc::new(folder),
-            objects: Objects::new(store, metrics.clone()),
+            objects: Arc::new(Objects::new(store, metrics.clone())),
             shared,
             links: Memory::new(200_000, clock.clone()),
             tags: Memory::new(100_000, clock.clone()),
@@ -201,16 +199,10 @@ impl Store {
         if let Some(media_type) = self.links.get(&key) {
             return Ok(Some(media_type));
         }
-        let read = self.read_again(&Key::Link(digest, holder), self.links.remembers(&key)).await;
-        // Its LastModified is the last read; once an hour is exact enough for a cleanup that counts days.
-        if let Ok(Some((_, read_at))) = &read
-            && crate::clock::since(self.clock.now(), *read_at) > LINK_PRECISION
-        {
-            // Not one that was forgotten since it was read.
-            self.objects.renew(&Key::Link(digest, holder).path(&self.instance), self.shared).await.ok();
-        }
-        let media_type = read.map(|found| found.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into()));
-        self.links.settle(key, media_type)
+        let path = Key::Link(digest, holder).path(&self.instance);
+        let read = self.objects.clone().get_used(path, LINK_PRECISION, self.clock.now(), self.shared);
+        let media_type = |bytes: Bytes| String::from_utf8_lossy(&bytes).into();
+        self.links.recall(key, async move { Ok(read.await?.map(media_type)) }).await
     }
 
     /// Whether this process wrote or read that right a moment ago; asks no store.
@@ -330,19 +322,6 @@ impl Store {
         };
         let written = tokio::task::spawn_blocking(move || spool.append(0, &bytes).map(|()| spool)).await;
         self.keep(written.map_err(std::io::Error::other)??, digest).await
-    }
-
-    /// Reads a record; where one is remembered, a store that is slow is not waited for.
-    async fn read_again(
-        &self,
-        key: &Key<'_>,
-        remembered: bool,
-    ) -> Result<Option<(Bytes, jiff::Timestamp)>, Error> {
-        let read = self.read(key);
-        if !remembered {
-            return read.await;
-        }
-        tokio::time::timeout(AGAIN, read).await.unwrap_or(Err(Error::Slow(AGAIN)))
     }
 
     async fn read(&self, key: &Key<'_>) -> Result<Option<(Bytes, jiff::Timestamp)>, Error> {

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::known::Seen;
 use super::{Error, bucket};
+use crate::clock::since;
 use crate::metrics::Metrics;
 
 /// A pull waits for a record no longer than this: better a request to upstream.
@@ -73,6 +74,23 @@ impl Objects {
             Ok(Some((result.bytes().await?, modified)))
         })
         .await
+    }
+
+    /// Reads a small object that is in use: it is written again where that was longer ago than `precision`, for a cleanup
+    /// goes by its LastModified.
+    pub(super) async fn get_used(
+        self: Arc<Self>,
+        path: Path,
+        precision: Duration,
+        now: Timestamp,
+        shared: bool,
+    ) -> Result<Option<Bytes>, Error> {
+        let Some((bytes, written)) = self.get(&path).await? else { return Ok(None) };
+        if since(now, written) > precision {
+            // Not one that was forgotten since it was read.
+            self.renew(&path, shared).await.ok();
+        }
+        Ok(Some(bytes))
     }
 
     /// The length of an object; `None` if there is none.

@@ -48,7 +48,7 @@ impl Store {
         let key = (holder.clone(), tag.clone());
         match self.tags.get(&key) {
             Some(record) => Ok(Some(record)),
-            None => self.tag_within(holder, tag, self.tags.remembers(&key)).await,
+            None => self.tags.recall(key, self.read_tag(holder, tag)).await,
         }
     }
 
@@ -57,28 +57,23 @@ impl Store {
     /// # Errors
     /// As for [`Self::tag`].
     pub async fn tag_anew(&self, holder: &Holder, tag: &Tag) -> Result<Option<Arc<TagRecord>>, Error> {
-        self.tag_within(holder, tag, false).await
+        let read = self.read_tag(holder, tag).await;
+        self.tags.settle((holder.clone(), tag.clone()), read)
     }
 
-    async fn tag_within(
+    /// One that is good without a check is written by nobody else.
+    fn read_tag(
         &self,
         holder: &Holder,
         tag: &Tag,
-        remembered: bool,
-    ) -> Result<Option<Arc<TagRecord>>, Error> {
-        let key = (holder.clone(), tag.clone());
-        let read = self.read_again(&Key::Tag(holder, tag), remembered).await;
-        // One that is good without a check is written by nobody else, and a cleanup goes by its LastModified.
-        if let Ok(Some((_, written))) = &read
-            && since(self.clock.now(), *written) > TAG_PRECISION
-        {
-            self.objects.renew(&Key::Tag(holder, tag).path(&self.instance), self.shared).await.ok();
-        }
-        let record = |bytes: &Bytes| {
-            let record = serde_json::from_slice::<TagRecord>(bytes).ok()?;
+    ) -> impl Future<Output = Result<Option<Arc<TagRecord>>, Error>> + Send + 'static {
+        let path = Key::Tag(holder, tag).path(&self.instance);
+        let read = self.objects.clone().get_used(path, TAG_PRECISION, self.clock.now(), self.shared);
+        let record = |bytes: Bytes| {
+            let record = serde_json::from_slice::<TagRecord>(&bytes).ok()?;
             Some(Arc::new(TagRecord { written_at: record.checked_at, ..record }))
         };
-        self.tags.settle(key, read.map(|found| found.and_then(|(bytes, _)| record(&bytes))))
+        async move { Ok(read.await?.and_then(record)) }
     }
 
     /// Writes what a tag is now; what is known already is written once a minute at most.

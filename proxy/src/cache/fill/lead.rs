@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Fill;
 use super::download::{Download, Incoming, Proven};
+use crate::cache::blob::decides_nothing;
 use crate::cache::claims::{Claims, Mine, Theirs, Turn, Work};
 use crate::metrics::Source;
 use crate::replica::Gone;
@@ -35,6 +36,8 @@ enum Followed {
     Kept,
     /// It is gone, or its download failed: somebody goes on from here.
     Lost,
+    /// Only a download of its own can show a right.
+    Apart,
     Failed(Holder, Reason),
 }
 
@@ -68,6 +71,7 @@ impl Fill {
                 }
                 Followed::Kept => return Ok((Filled::Kept, Lead::Theirs { first_shown: false })),
                 Followed::Failed(holder, reason) => return Err((holder, reason)),
+                Followed::Apart => break,
                 Followed::Lost => turn = claims.turn_after(&work, Some(other)).await,
             }
         }
@@ -137,7 +141,8 @@ impl Fill {
             && !download.is_answered()
             && let Err(error) = client.head_blob(&holder.repository, &self.digest).await
         {
-            return Followed::Failed(holder, error.reason);
+            let own = decides_nothing(&error.reason);
+            return if own { Followed::Apart } else { Followed::Failed(holder, error.reason) };
         }
         tracing::debug!(digest = %self.digest, replica = ?other.claim(), "following another replica");
         *self.source.lock() = Source::Replica;

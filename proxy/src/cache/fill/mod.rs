@@ -145,6 +145,14 @@ impl Fills {
         downloads.map(|fill| fill.moved.lock().elapsed()).max().unwrap_or_default()
     }
 
+    /// Waits until nobody is at this download any more.
+    pub(super) async fn over(&self, key: &FillKey) {
+        let running = self.running.lock().get(key).cloned();
+        if let Some(fill) = running {
+            fill.put_away.cancelled().await;
+        }
+    }
+
     /// Whether there is a fill in progress, and whether this holder is among those who wait for it.
     pub(super) fn running(&self, key: &FillKey, holder: &Holder) -> Option<bool> {
         self.running.lock().get(key).map(|fill| fill.waits(holder))
