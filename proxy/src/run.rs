@@ -1,5 +1,7 @@
 //! The process: every part is built in reading order, ports are bound, then it serves until it is told to stop.
 
+mod probe;
+
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,9 +31,6 @@ use crate::replica::Replica;
 use crate::store::Store;
 use crate::telemetry::LogLevel;
 use crate::upstream::Upstreams;
-
-/// How often it is looked for something to ask.
-const BETWEEN_PROBES: Duration = Duration::from_secs(5);
 
 /// What `serve` is told.
 #[derive(Clone)]
@@ -229,7 +228,7 @@ impl Running {
         });
         let mut background = vec![reloading, second];
         if settings.probes {
-            background.push(tokio::spawn(probe(cache.clone(), live.clone())));
+            background.push(tokio::spawn(probe::probe(cache.clone(), live.clone())));
             background.push(tokio::spawn(crate::cleanup::show(cache.store.clone(), shown)));
         }
         background.extend(tls.clone().zip(pair).map(|(tls, pair)| tokio::spawn(tls.watch(pair))));
@@ -357,40 +356,6 @@ async fn among_others(
     let (listener, address) = bind(address).await?;
     let replica = Replica::new(address, config, settings.clock.clone())?;
     Ok(Some((Arc::new(replica), listener)))
-}
-
-/// Asks store and upstreams whether they work where nobody else does, and shares what is known, for ever: none of these
-/// waits for the others, for an upstream that hangs holds up whoever asks it.
-async fn probe(cache: Arc<Cache>, live: watch::Receiver<Live>) {
-    let (store, upstreams) = (cache.clone(), cache.clone());
-    tokio::join!(
-        again_and_again(live.clone(), move |_| {
-            let cache = store.clone();
-            async move { cache.store.probe().await }
-        }),
-        again_and_again(live.clone(), move |config| {
-            let cache = upstreams.clone();
-            async move { cache.upstreams.probe(&config).await }
-        }),
-        again_and_again(live, move |config| {
-            let cache = cache.clone();
-            async move { cache.share(&config).await }
-        }),
-    );
-}
-
-async fn again_and_again<F>(mut live: watch::Receiver<Live>, work: impl Fn(Arc<Config>) -> F)
-where
-    F: Future<Output = ()>,
-{
-    loop {
-        let config = live.borrow_and_update().config.clone();
-        work(config).await;
-        // Changed documents are looked at at once.
-        if let Ok(Err(_)) = tokio::time::timeout(BETWEEN_PROBES, live.changed()).await {
-            return;
-        }
-    }
 }
 
 /// Two proxies in one data folder would wipe each other's downloads.

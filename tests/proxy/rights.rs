@@ -28,6 +28,10 @@ async fn cached(other: &Upstream, upstream: Upstream) -> Cached {
         .start()
         .await;
     proxy.client().pull("private/a", "1").await;
+    // The last bytes are served a moment before all is put away.
+    while proxy.sum("dependency_proxy_fills_in_flight", &[]).await > 0.0 {
+        tokio::task::yield_now().await;
+    }
     upstream.forget();
     Cached { upstream, proxy, image, secret }
 }

@@ -193,6 +193,10 @@ impl Cache {
                 }
             };
             let key = (*digest, holder.origin.clone());
+            // What it was shown for has ended meanwhile: everything is there, or it was nothing.
+            if shown && self.fills.running(&key, &holder).is_none() {
+                continue;
+            }
             // A stranger's download began while this request looked: to join it takes a right.
             let Some(fill) = self.fills.join(key, holder.clone(), client.clone(), shown, None) else {
                 continue;
