@@ -53,7 +53,8 @@ async fn replicas_whose_disks_are_full_pass_on_what_does_not_fit_and_still_downl
     harness::say!(
         "disks full: 0 of 12 pulls of 8 MiB through 3 MiB failed, {gets} GETs upstream for 4 blobs"
     );
-    assert!(gets <= 4 * 3, "{}", it.logs());
+    // 12 where each downloaded for itself; who comes when the beginning has passed through waits for the next one.
+    assert!(gets <= 9, "{gets}: {}", it.logs());
     crowd.end(None).await.all_well();
     drop(it);
     drop(disks);

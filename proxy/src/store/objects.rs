@@ -123,15 +123,16 @@ impl Objects {
         bytes: Bytes,
         version: Option<UpdateVersion>,
     ) -> Result<bool, Error> {
+        let replaces = version.is_some();
         let mode = version.map_or(PutMode::Create, PutMode::Update);
         let put = async {
             match self.store.put_opts(path, PutPayload::from_bytes(bytes), mode.into()).await {
                 Ok(_) => Ok(true),
-                Err(
-                    object_store::Error::AlreadyExists { .. }
-                    | object_store::Error::Precondition { .. }
-                    | object_store::Error::NotFound { .. },
-                ) => Ok(false),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                    Ok(false)
+                }
+                // Somebody took it away; where there was nothing, the bucket itself is missing.
+                Err(object_store::Error::NotFound { .. }) if replaces => Ok(false),
                 Err(error) => Err(error),
             }
         };
