@@ -202,6 +202,23 @@ async fn an_instance_and_a_group_are_switched_off() {
 }
 
 #[tokio::test]
+async fn an_edit_that_means_nothing_is_taken_and_what_somebody_deletes_still_comes_back() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(proxy("main")).await;
+    let _pod = FakePod::of(&stage, "main").await;
+    stage.says("DependencyProxy", "main", "Ready", "True", "AllReplicasReady").await;
+    let spec = json!({"aliases": [], "mirrors": [], "upstreamNetworks": {"allowedCIDRs": []}});
+    stage.patch("DependencyProxy", "main", json!({"spec": spec})).await;
+    let seen = |object: &Value| {
+        let generation = &object["metadata"]["generation"];
+        *generation != 1 && object["status"]["observedGeneration"] == *generation
+    };
+    stage.until("DependencyProxy", "main", "is looked at", seen).await;
+    stage.delete("Service", CHILD).await;
+    stage.comes("Service", CHILD).await;
+}
+
+#[tokio::test]
 async fn without_the_optional_kinds_the_instance_says_what_it_misses() {
     let Some(stage) = Stage::new().await else { return };
     let mut main = proxy("main");

@@ -22,6 +22,7 @@ use crate::watch::Shelf;
 const ROUNDS: usize = 6;
 
 /// The documents of one instance.
+#[derive(Clone)]
 pub struct Rendering {
     pub proxy: Arc<DependencyProxy>,
     /// What pods serve with these documents; `None` where the instance itself is refused.
@@ -46,7 +47,8 @@ impl Rendering {
     }
 }
 
-/// Renders an instance. Where nothing has changed, what was rendered before is given back.
+/// Renders an instance. Where nothing has changed, what was rendered before is given back; a DependencyProxy of another
+/// generation may read the same.
 pub(super) fn render(
     proxy: &Arc<DependencyProxy>,
     members: &Members,
@@ -56,7 +58,11 @@ pub(super) fn render(
     let draft = Draft::of(proxy, members, sources);
     let input = draft.input();
     if let Some(before) = before.filter(|before| before.input == input) {
-        return before.clone();
+        let version = |proxy: &DependencyProxy| (proxy.metadata.uid.clone(), proxy.metadata.generation);
+        if version(&before.proxy) == version(proxy) {
+            return before.clone();
+        }
+        return Arc::new(Rendering { proxy: proxy.clone(), ..before.as_ref().clone() });
     }
     let first = judge(&draft.documents(), &draft.options);
     let problems = by_object(&first.problems);

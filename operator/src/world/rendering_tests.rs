@@ -113,6 +113,18 @@ fn nothing_is_rendered_again_where_nothing_changed() {
 }
 
 #[test]
+fn an_edit_of_the_instance_that_changes_no_text_is_of_its_generation_all_the_same() {
+    let mut cluster = Cluster::new();
+    let first = cluster.render(None);
+    let proxy = "{metadata: {name: main, namespace: n, uid: p, generation: 2}, apiVersion: v, kind: k, \
+                 spec: {externalURL: 'http://proxy:5000', storage: {ephemeral: {}}, aliases: []}}";
+    cluster.members.proxy = Some(Arc::new(of(proxy)));
+    let second = cluster.render(Some(&first));
+    assert_eq!((second.proxy.metadata.generation, second.hash()), (Some(2), first.hash()));
+    assert_eq!(second.documents, first.documents);
+}
+
+#[test]
 fn what_is_refused_is_not_rendered_and_the_others_are() {
     let mut cluster = Cluster::new();
     cluster.group("a", "");
