@@ -32,6 +32,16 @@ pub fn conditions(before: &[Condition], verdict: &Verdict, now: Timestamp) -> Co
         Serving::Unheard | Serving::Pending => {
             conditions.set("Programmed", State::Unknown, "Pending", "waiting until every ready pod has it");
         }
+        Serving::Older => {
+            let message = "pods serve its last good version, less what was taken out since; what was added does not hold";
+            conditions.set("Programmed", State::False, "OlderVersion", message);
+        }
+        Serving::Frozen => {
+            let message = format!(
+                "DependencyProxy {instance} is refused: no change reaches its pods, which serve what they had"
+            );
+            conditions.set("Programmed", State::Unknown, "DependencyNotReady", message);
+        }
         Serving::Suspended => {
             let message = format!("DependencyProxy {instance} is suspended: no change reaches its pods");
             conditions.set("Programmed", State::Unknown, "Suspended", message);

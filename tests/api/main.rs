@@ -17,6 +17,7 @@ mod conditions;
 mod crds;
 mod ground;
 mod instance;
+mod last_good;
 mod leader;
 mod pod;
 mod purge;

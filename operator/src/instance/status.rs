@@ -104,6 +104,10 @@ fn accepted(conditions: &mut Conditions, findings: &Findings<'_>) {
         (Some(refusal), None) => {
             conditions.set("Accepted", State::False, refusal.reason, refusal.message.clone());
         }
+        (None, Some(problem)) if findings.rendering.is_proxy_older() => {
+            let message = format!("{}; its last good version is served", sentences(findings.problems));
+            conditions.set("Accepted", State::False, problem.reason.as_str(), message);
+        }
         // It serves, without a part.
         (None, Some(_)) => {
             conditions.set("Accepted", State::True, "AcceptedInPart", sentences(findings.problems));

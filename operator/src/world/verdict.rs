@@ -6,7 +6,8 @@ use std::sync::Arc;
 use config::{Group, Kind, ObjectId, Options, Problem, Reason, Severity, Upstream, judge};
 
 use super::collect::{Members, credentials_secret};
-use super::rendering::{Rendering, Sources, by_object};
+use super::draft::Sources;
+use super::rendering::{Rendering, by_object};
 use super::{Report, World};
 use crate::pods::UpstreamReport;
 
@@ -34,8 +35,12 @@ pub enum Serving {
     Unheard,
     /// Accepted; not every ready pod has it yet.
     Pending,
+    /// Every ready pod has it as it last was good, and not as it is now.
+    Older,
     /// Pods do not get it, nor lose it, while their instance is suspended.
     Suspended,
+    /// The same while their instance is refused, and its last good version is not known.
+    Frozen,
     /// Every ready pod has it.
     Yes,
 }
@@ -144,7 +149,8 @@ impl<'a> Bench<'a> {
     }
 
     fn url(&self) -> String {
-        self.rendering.proxy.spec.external_url.trim_end_matches('/').to_owned()
+        let proxy = self.rendering.served.proxy.as_ref().unwrap_or(&self.rendering.proxy);
+        proxy.spec.external_url.trim_end_matches('/').to_owned()
     }
 
     fn note(
@@ -185,8 +191,11 @@ impl<'a> Bench<'a> {
         let pushed = pushed.and_then(|rendering| rendering.pages.get(key)).map(|page| &page.digest);
         let wanted = self.rendering.pages.get(key).map(|page| &page.digest);
         match (wanted, pushed) {
-            _ if !self.is_served() => Serving::No,
-            (Some(wanted), Some(pushed)) if wanted == pushed => Serving::Yes,
+            _ if !self.is_served() => Serving::Frozen,
+            (Some(wanted), Some(pushed)) if wanted == pushed => match self.rendering.older.contains(key) {
+                true => Serving::Older,
+                false => Serving::Yes,
+            },
             (None, None) => Serving::No,
             (Some(_), _) if self.report.is_none() => Serving::Unheard,
             _ if self.rendering.proxy.spec.suspend => Serving::Suspended,
