@@ -88,6 +88,8 @@ impl<'a> Draft<'a> {
             let has_credentials = sources.contents.secret(&secret).is_some();
             let variant = if has_credentials { "with credentials" } else { "" };
             pages.push(renderings.own(Kind::PullBinding, id, binding.as_ref(), variant, |spec| {
+                // One that the object names itself is older than the rule against it.
+                spec.remove("credentialsSecretRef");
                 if has_credentials {
                     spec.insert("credentialsSecretRef".to_owned(), json!({"name": secret.name}));
                 }

@@ -222,6 +222,18 @@ fn a_bindings_passwords_are_good_and_rendered_as_hashes() {
 }
 
 #[test]
+fn a_binding_that_names_credentials_itself_gets_the_operators_all_the_same() {
+    let mut cluster = Cluster::new();
+    cluster.group("a", "");
+    let binding = "{metadata: {name: b, namespace: n, uid: b, generation: 1}, apiVersion: v, kind: k, \
+                   spec: {groupRef: {name: a}, pullSecretName: s, credentialsSecretRef: {name: mine}}}";
+    cluster.members.bindings.insert(id("b"), Arc::new(of(binding)));
+    let rendering = cluster.render(None);
+    assert!(rendering.problems.is_empty(), "{:?}", rendering.problems);
+    assert!(rendering.pages.contains_key(&(Kind::PullBinding, id("b"))));
+}
+
+#[test]
 fn several_bindings_of_a_namespace_are_rendered() {
     let mut cluster = Cluster::new();
     cluster.group("a", "");
