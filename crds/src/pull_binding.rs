@@ -31,8 +31,12 @@ use crate::{LocalReference, NamespacedReference};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "has(self.pullSecretName) || has(self.ciVariables) || has(self.credentialsSecretRef)",
+    "has(self.pullSecretName) || has(self.ciVariables)",
     "ask for at least one of pullSecretName and ciVariables"
+))]
+#[x_kube(validation = (
+    "!has(self.credentialsSecretRef)",
+    "credentialsSecretRef is for documents in files: in a cluster the operator keeps credentials of its own; take it out"
 ))]
 #[x_kube(validation = (
     "!has(self.serviceAccounts) || size(self.serviceAccounts) == 0 || has(self.pullSecretName)",
@@ -72,8 +76,8 @@ pub struct PullBindingSpec {
     #[serde(default = "overlap_seconds")]
     #[schemars(range(min = 0, max = 2592000))]
     pub overlap_seconds: i64,
-    /// Secret of type dependencyproxy.dev/credentials with what the binding pulls with. The operator names it in
-    /// what it renders for the pods. Default: the operator's own for this binding.
+    /// Secret of type dependencyproxy.dev/credentials with what the binding pulls with, for documents in files. A
+    /// cluster refuses it: there the operator keeps credentials of its own. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<LocalReference>,
 }

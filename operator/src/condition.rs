@@ -19,13 +19,19 @@ pub struct Conditions {
     generation: Option<i64>,
     now: Timestamp,
     list: Vec<Condition>,
+    switched_off: Option<String>,
 }
 
 impl Conditions {
     /// Goes on from what the object's status says now.
     #[must_use]
     pub fn of(current: &[Condition], generation: Option<i64>, now: Timestamp) -> Self {
-        Self { generation, now, list: current.to_vec() }
+        Self { generation, now, list: current.to_vec(), switched_off: None }
+    }
+
+    /// All may be well, and every pull is refused all the same: somebody wants it so.
+    pub fn switch_off(&mut self, message: impl Into<String>) {
+        self.switched_off = Some(message.into());
     }
 
     /// Says one thing. The time moves only when the state does.
@@ -54,12 +60,17 @@ impl Conditions {
         let wanting = types.iter().find_map(|kind| {
             self.list.iter().find(|condition| condition.type_ == *kind && condition.status != "True").cloned()
         });
-        match wanting {
-            Some(condition) => {
+        let switched_off = self.switched_off.take();
+        match (wanting, switched_off) {
+            (Some(condition), _) => {
                 self.set("Ready", State::False, &condition.reason, condition.message);
                 condition.reason
             }
-            None => {
+            (None, Some(message)) => {
+                self.set("Ready", State::False, "Disabled", message);
+                "Disabled".to_owned()
+            }
+            (None, None) => {
                 self.set("Ready", State::True, reason, message);
                 "True".to_owned()
             }

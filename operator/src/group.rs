@@ -7,7 +7,6 @@ use config::Kind;
 use crds::{DependencyProxyGroup, DependencyProxyGroupStatus};
 use kube::runtime::controller::Action;
 
-use crate::condition::State;
 use crate::context::{Context, Error};
 use crate::purge::purge;
 use crate::verdict::{conditions, is_too_early, write};
@@ -40,11 +39,7 @@ pub async fn reconcile(group: Arc<DependencyProxyGroup>, context: Arc<Context>) 
         _ => (None, None, None),
     };
     let message = prefix.as_ref().map(|prefix| format!("Pull from {prefix}")).unwrap_or_default();
-    let mut ready = conditions.sum_up(&["Accepted", "ResolvedRefs", "Programmed"], "Programmed", &message);
-    if ready == "True" && !group.spec.enabled {
-        conditions.set("Ready", State::False, "Disabled", "switched off; set spec.enabled to true");
-        ready = "Disabled".to_owned();
-    }
+    let ready = conditions.sum_up(&["Accepted", "ResolvedRefs", "Programmed"], "Programmed", &message);
     let done = group.status.as_ref().and_then(|status| status.purged.as_ref());
     let purged = purge(group.as_ref(), Kind::DependencyProxyGroup, done, &context).await?;
     let status = DependencyProxyGroupStatus {

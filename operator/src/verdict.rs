@@ -26,12 +26,30 @@ pub fn conditions(before: &[Condition], verdict: &Verdict, now: Timestamp) -> Co
         .partition::<Vec<_>, _>(|problem| problem.reason.concerns_references());
     judged(&mut conditions, "Accepted", &own, "Accepted");
     judged(&mut conditions, "ResolvedRefs", &references, "ResolvedRefs");
+    let instance = verdict.instance.as_ref().map(ToString::to_string).unwrap_or_default();
     match verdict.serving {
         Serving::Yes => conditions.set("Programmed", State::True, "Programmed", "every ready pod has it"),
         Serving::Unheard | Serving::Pending => {
             conditions.set("Programmed", State::Unknown, "Pending", "waiting until every ready pod has it");
         }
+        Serving::Older => {
+            let message = "pods serve its last good version, less what was taken out since; what was added does not hold";
+            conditions.set("Programmed", State::False, "OlderVersion", message);
+        }
+        Serving::Frozen => {
+            let message = format!(
+                "DependencyProxy {instance} is refused: no change reaches its pods, which serve what they had"
+            );
+            conditions.set("Programmed", State::Unknown, "DependencyNotReady", message);
+        }
+        Serving::Suspended => {
+            let message = format!("DependencyProxy {instance} is suspended: no change reaches its pods");
+            conditions.set("Programmed", State::Unknown, "Suspended", message);
+        }
         Serving::No => conditions.set("Programmed", State::False, "NotServed", "no pod serves it"),
+    }
+    if let Some(message) = &verdict.switched_off {
+        conditions.switch_off(message.as_str());
     }
     conditions
 }

@@ -368,6 +368,13 @@ fn registry_and_binding() -> Vec<Case> {
         case(
             "PullBinding",
             "spec",
+            "credentialsSecretRef is for documents in files: in a cluster the operator keeps credentials of its own; take it out",
+            json!({}),
+            json!({"credentialsSecretRef": {"name": "mine"}}),
+        ),
+        case(
+            "PullBinding",
+            "spec",
             "serviceAccounts need pullSecretName: that is the Secret that they get",
             json!({"serviceAccounts": ["default"]}),
             json!({"pullSecretName": null, "ciVariables": variables, "serviceAccounts": ["default"]}),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::pod::{FakePod, documents, served};
-use crate::stage::{Stage, account, condition_of, group, object, proxy, upstream};
+use crate::stage::{Stage, account, group, object, proxy, upstream};
 
 /// The name of most objects of the instance `main`.
-const CHILD: &str = "main-dependency-proxy";
+pub(crate) const CHILD: &str = "main-dependency-proxy";
 
 #[tokio::test]
 async fn an_instance_gets_its_objects_and_documents_that_pods_take_without_a_problem() {
@@ -123,7 +123,7 @@ async fn autoscaling_comes_and_goes_and_never_takes_pods_away_by_itself() {
 }
 
 /// Whether pods have so many seconds to drain, beside the operator's own margin.
-fn drains_for(seconds: i64) -> impl Fn(&Value) -> bool {
+pub(crate) fn drains_for(seconds: i64) -> impl Fn(&Value) -> bool {
     move |object| object["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == seconds + 20
 }
 
@@ -161,44 +161,20 @@ async fn an_ingress_comes_and_goes() {
 }
 
 #[tokio::test]
-async fn while_an_instance_is_suspended_nothing_of_it_is_touched() {
+async fn an_edit_that_means_nothing_is_taken_and_what_somebody_deletes_still_comes_back() {
     let Some(stage) = Stage::new().await else { return };
     stage.apply(proxy("main")).await;
-    stage.until("Deployment", CHILD, "is there", drains_for(120)).await;
-    let before = stage.comes("Secret", "main-dependency-proxy-documents").await;
-    stage.patch("DependencyProxy", "main", json!({"spec": {"suspend": true, "drainSeconds": 60}})).await;
-    let seen = |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
-    stage.until("DependencyProxy", "main", "is looked at", seen).await;
-    stage.apply(group("team", "team-a")).await;
-    stage.says("DependencyProxyGroup", "team", "Accepted", "True", "Accepted").await;
-    let deployment = stage.get("Deployment", CHILD).await.unwrap();
-    assert!(drains_for(120)(&deployment), "{deployment:#}");
-    let documents = stage.get("Secret", "main-dependency-proxy-documents").await.unwrap();
-    assert_eq!(documents["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
-    stage.patch("DependencyProxy", "main", json!({"spec": {"suspend": false}})).await;
-    stage.until("Deployment", CHILD, "drains for 60 s", drains_for(60)).await;
-}
-
-#[tokio::test]
-async fn an_instance_and_a_group_are_switched_off() {
-    let Some(stage) = Stage::new().await else { return };
-    stage.apply(proxy("main")).await;
-    stage.apply(group("team", "team-a")).await;
     let _pod = FakePod::of(&stage, "main").await;
-    stage.says("DependencyProxyGroup", "team", "Ready", "True", "Programmed").await;
-    stage.patch("DependencyProxyGroup", "team", json!({"spec": {"enabled": false}})).await;
-    stage.says("DependencyProxyGroup", "team", "Ready", "False", "Disabled").await;
-    stage.patch("DependencyProxyGroup", "team", json!({"spec": {"enabled": true}})).await;
-    stage.says("DependencyProxyGroup", "team", "Ready", "True", "Programmed").await;
-    stage.patch("DependencyProxy", "main", json!({"spec": {"enabled": false}})).await;
-    let id = config::ObjectId { namespace: stage.namespace.clone(), name: "main".to_owned() };
+    stage.says("DependencyProxy", "main", "Ready", "True", "AllReplicasReady").await;
+    let spec = json!({"aliases": [], "mirrors": [], "upstreamNetworks": {"allowedCIDRs": []}});
+    stage.patch("DependencyProxy", "main", json!({"spec": spec})).await;
     let seen = |object: &Value| {
-        object["status"]["observedGeneration"] == object["metadata"]["generation"]
-            && condition_of(object, "Progressing")["status"] == "False"
+        let generation = &object["metadata"]["generation"];
+        *generation != 1 && object["status"]["observedGeneration"] == *generation
     };
-    stage.until("DependencyProxy", "main", "is distributed", seen).await;
-    let text = documents(&stage.client, &id).await.expect("documents");
-    assert!(!served(&text, &id).expect("they serve").instance.enabled);
+    stage.until("DependencyProxy", "main", "is looked at", seen).await;
+    stage.delete("Service", CHILD).await;
+    stage.comes("Service", CHILD).await;
 }
 
 #[tokio::test]

@@ -64,13 +64,12 @@ impl Plan {
     /// # Errors
     /// What keeps it from being built, in words for its owner.
     pub(super) fn of(rendering: &Rendering, image: &str, operator_namespace: &str) -> Result<Self, Refusal> {
-        let proxy = rendering.proxy.as_ref();
-        let id = id_of(proxy);
-        let spec = proxy.spec.clone();
-        if rendering.config.is_none() {
+        let (Some(proxy), Some(_)) = (rendering.served.proxy.as_deref(), &rendering.config) else {
             let message = "the specification is refused".to_owned();
             return Err(Refusal { reason: "InvalidSpec", message });
-        }
+        };
+        let id = id_of(proxy);
+        let spec = proxy.spec.clone();
         if rendering.documents.len() > LARGEST_SECRET {
             let message = format!(
                 "the documents have {} bytes, a Secret takes {LARGEST_SECRET}; move some groups to another DependencyProxy",

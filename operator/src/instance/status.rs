@@ -12,6 +12,10 @@ use crate::optional::Optional;
 use crate::pods::Pods;
 use crate::world::Rendering;
 
+/// What whoever suspends an instance shall not forget.
+const SUSPENDED: &str =
+    "suspended: no change reaches the pods, also none that takes rights away, until spec.suspend is false";
+
 /// What a status is made of.
 pub(super) struct Findings<'a> {
     pub proxy: &'a DependencyProxy,
@@ -39,8 +43,11 @@ pub(super) fn status(findings: &Findings<'_>) -> DependencyProxyStatus {
     storage_reachable(&mut conditions, findings);
     exposed(&mut conditions, findings);
     let wanted = ["Accepted", "Available", "StorageReachable", "Exposed"];
-    let message = format!("Serving {}", proxy.spec.external_url);
-    let ready = conditions.sum_up(&wanted, "AllReplicasReady", &message);
+    if !proxy.spec.enabled {
+        conditions.switch_off("switched off: every pull gets 404; set spec.enabled to true");
+    }
+    let (reason, message) = well(findings);
+    let ready = conditions.sum_up(&wanted, reason, &message);
     let hash = findings.rendering.hash().unwrap_or_default();
     let current = findings.pods.all_have(hash);
     let ready_pods = || findings.pods.ready().filter_map(|seen| seen.status.as_ref());
@@ -69,6 +76,24 @@ pub(super) fn status(findings: &Findings<'_>) -> DependencyProxyStatus {
     }
 }
 
+/// What there is to say of an instance that is ready.
+fn well(findings: &Findings<'_>) -> (&'static str, String) {
+    let spec = &findings.proxy.spec;
+    let serving = format!("Serving {}", spec.external_url);
+    let in_part = if findings.problems.is_empty() {
+        serving
+    } else {
+        format!("{serving}, in part: {}", sentences(findings.problems))
+    };
+    if spec.suspend {
+        ("Suspended", format!("{in_part}; {SUSPENDED}"))
+    } else if findings.problems.is_empty() {
+        ("AllReplicasReady", in_part)
+    } else {
+        ("AcceptedInPart", in_part)
+    }
+}
+
 fn accepted(conditions: &mut Conditions, findings: &Findings<'_>) {
     let problem = findings.problems.first();
     match (&findings.refusal, problem) {
@@ -78,6 +103,10 @@ fn accepted(conditions: &mut Conditions, findings: &Findings<'_>) {
         }
         (Some(refusal), None) => {
             conditions.set("Accepted", State::False, refusal.reason, refusal.message.clone());
+        }
+        (None, Some(problem)) if findings.rendering.is_proxy_older() => {
+            let message = format!("{}; its last good version is served", sentences(findings.problems));
+            conditions.set("Accepted", State::False, problem.reason.as_str(), message);
         }
         // It serves, without a part.
         (None, Some(_)) => {
@@ -114,7 +143,9 @@ fn available(conditions: &mut Conditions, findings: &Findings<'_>) {
         );
     }
     let rolled_out = findings.deployment.is_some_and(is_rolled_out);
-    if ready >= wanted && current == ready && rolled_out {
+    if spec.suspend {
+        conditions.set("Progressing", State::False, "Suspended", SUSPENDED);
+    } else if ready >= wanted && current == ready && rolled_out {
         conditions.set("Progressing", State::False, "UpToDate", "every pod has the current documents");
     } else if ready < wanted || !rolled_out {
         let message = format!("{ready} of {wanted} pods are ready: {}", trouble());

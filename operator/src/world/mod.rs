@@ -5,8 +5,11 @@
 
 mod collect;
 mod contents;
+mod draft;
+mod narrow;
 mod rendered;
 mod rendering;
+mod settle;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,8 +33,9 @@ use crate::pods::UpstreamReport;
 use crate::watch::Sight;
 use collect::Collection;
 use contents::Contents;
+use draft::Sources;
 use rendered::Renderings;
-use rendering::{Sources, render};
+use rendering::render;
 
 /// Changes that come together are taken together.
 const GATHER: Duration = Duration::from_millis(30);
@@ -151,7 +155,9 @@ impl Maker {
 
     async fn make(&mut self) -> Result<World, kube::Error> {
         let collection = Collection::of(&self.sight);
-        let all = || collection.instances.values().chain(std::iter::once(&collection.loose));
+        // What is served as it last was good refers to others than what is there now.
+        let served = || self.instances.values().map(|rendering| &rendering.served);
+        let all = || collection.instances.values().chain(std::iter::once(&collection.loose)).chain(served());
         let secrets = all().flat_map(Members::secrets).collect::<BTreeSet<_>>();
         let maps = all().flat_map(Members::config_maps).collect::<BTreeSet<_>>();
         self.contents.follow_secrets(&self.client, &secrets, &self.sight.secrets).await?;
@@ -165,12 +171,12 @@ impl Maker {
         let mut sources = Sources {
             contents: &self.contents,
             namespaces: &self.sight.namespaces,
+            upstreams: &self.sight.upstreams,
             renderings: &mut self.renderings,
         };
         let mut world = World::default();
         for (id, members) in &collection.instances {
-            let Some(proxy) = &members.proxy else { continue };
-            let rendering = render(proxy, members, &mut sources, self.instances.get(id));
+            let Some(rendering) = render(members, &mut sources, self.instances.get(id)) else { continue };
             verdict::of_instance(&mut world, id, members, &rendering, self.reports.get(id).as_ref());
             world.instances.insert(id.clone(), rendering);
         }

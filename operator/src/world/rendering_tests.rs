@@ -2,44 +2,53 @@
 
 use std::io::Read;
 
-use config::{Origin, Reason};
+use std::collections::BTreeMap;
+
+use config::{Options, Origin, Reason};
+use crds::RegistryUpstream;
 use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 
+use super::super::contents::Contents;
+use super::super::rendered::Renderings;
 use super::*;
+use crate::watch::Shelf;
 
 /// A cluster in a few lines.
-struct Cluster {
-    members: Members,
-    contents: Contents,
+pub(crate) struct Cluster {
+    pub(crate) members: Members,
+    pub(crate) contents: Contents,
     renderings: Renderings,
+    /// All, also those that nobody refers to.
+    pub(crate) upstreams: BTreeMap<ObjectId, Arc<RegistryUpstream>>,
 }
 
-fn of<K: DeserializeOwned>(yaml: &str) -> K {
+pub(crate) fn of<K: DeserializeOwned>(yaml: &str) -> K {
     serde_yaml::from_str(yaml).unwrap()
 }
 
-fn id(name: &str) -> ObjectId {
+pub(crate) fn id(name: &str) -> ObjectId {
     ObjectId { namespace: "n".to_owned(), name: name.to_owned() }
 }
 
 impl Cluster {
-    fn new() -> Self {
-        let proxy = "{metadata: {name: main, namespace: n, uid: p, generation: 1}, apiVersion: v, kind: k, \
-                     spec: {externalURL: 'http://proxy:5000', storage: {ephemeral: {}}}}";
+    pub(crate) fn new() -> Self {
         let mut cluster = Self {
             members: Members::default(),
             contents: Contents::default(),
             renderings: Renderings::default(),
+            upstreams: BTreeMap::new(),
         };
-        cluster.members.proxy = Some(Arc::new(of(proxy)));
+        cluster.proxy("storage: {ephemeral: {}}");
         let key = "k".repeat(64);
         let data = format!("{{instance: {key}, current: a, signing.a: {key}}}");
         cluster.secret("main-dependency-proxy-keys", "dependencyproxy.dev/keys", &data);
         cluster
     }
 
-    fn secret(&mut self, name: &str, kind: &str, data: &str) {
+    pub(crate) fn secret(&mut self, name: &str, kind: &str, data: &str) {
         let texts = serde_yaml::from_str::<BTreeMap<String, String>>(data).unwrap();
         let data = texts.into_iter().map(|(name, text)| (name, k8s_openapi::ByteString(text.into_bytes())));
         let mut secret =
@@ -51,7 +60,16 @@ impl Cluster {
         self.contents.secrets.insert(id(name), Arc::new(secret));
     }
 
-    fn group(&mut self, name: &str, spec: &str) {
+    pub(crate) fn proxy(&mut self, spec: &str) {
+        let generation = spec.bytes().map(i64::from).sum::<i64>() + 1;
+        let yaml = format!(
+            "{{metadata: {{name: main, namespace: n, uid: p, generation: {generation}}}, apiVersion: v, kind: k, \
+             spec: {{externalURL: 'http://proxy:5000', {spec}}}}}"
+        );
+        self.members.proxy = Some(Arc::new(of(&yaml)));
+    }
+
+    pub(crate) fn group(&mut self, name: &str, spec: &str) {
         let generation = spec.bytes().map(i64::from).sum::<i64>() + 1;
         let yaml = format!(
             "{{metadata: {{name: {name}, namespace: n, uid: {name}, generation: {generation}}}, apiVersion: v, kind: k, \
@@ -60,32 +78,38 @@ impl Cluster {
         self.members.groups.insert(id(name), Arc::new(of(&yaml)));
     }
 
-    fn upstream(&mut self, name: &str, spec: &str) {
+    pub(crate) fn upstream(&mut self, name: &str, spec: &str) {
         let generation = spec.bytes().map(i64::from).sum::<i64>() + 1;
         let yaml = format!(
             "{{metadata: {{name: {name}, namespace: n, uid: {name}, generation: {generation}}}, apiVersion: v, kind: k, \
              spec: {{url: 'https://registry.example'{spec}}}}}"
         );
-        self.members.upstreams.insert(id(name), Arc::new(of(&yaml)));
+        let upstream = Arc::new(of(&yaml));
+        self.members.upstreams.insert(id(name), Arc::clone(&upstream));
+        self.upstreams.insert(id(name), upstream);
     }
 
-    fn render(&mut self, before: Option<&Arc<Rendering>>) -> Arc<Rendering> {
+    pub(crate) fn render(&mut self, before: Option<&Arc<Rendering>>) -> Arc<Rendering> {
         let namespaces = Shelf { stores: Vec::new(), listed: Vec::new() };
+        let mut upstreams = Writer::default();
+        for upstream in self.upstreams.values() {
+            upstreams.apply_watcher_event(&Event::Apply(upstream.as_ref().clone()));
+        }
+        let upstreams = Shelf { stores: vec![upstreams.as_reader()], listed: Vec::new() };
         self.renderings.turn();
-        let mut sources =
-            Sources { contents: &self.contents, namespaces: &namespaces, renderings: &mut self.renderings };
-        let proxy = self.members.proxy.clone().unwrap();
-        render(&proxy, &self.members, &mut sources, before)
+        let (contents, renderings) = (&self.contents, &mut self.renderings);
+        let mut sources = Sources { contents, namespaces: &namespaces, upstreams: &upstreams, renderings };
+        render(&self.members, &mut sources, before).unwrap()
     }
 }
 
-fn text(rendering: &Rendering) -> String {
+pub(crate) fn text(rendering: &Rendering) -> String {
     let mut text = String::new();
     flate2::read::GzDecoder::new(rendering.documents.as_slice()).read_to_string(&mut text).unwrap();
     text
 }
 
-fn paths(rendering: &Rendering) -> Vec<&str> {
+pub(crate) fn paths(rendering: &Rendering) -> Vec<&str> {
     rendering.config.as_ref().unwrap().groups.keys().map(String::as_str).collect()
 }
 
@@ -110,6 +134,18 @@ fn nothing_is_rendered_again_where_nothing_changed() {
     assert!(Arc::ptr_eq(&first, &cluster.render(Some(&first))));
     cluster.group("b", "");
     assert!(!Arc::ptr_eq(&first, &cluster.render(Some(&first))));
+}
+
+#[test]
+fn an_edit_of_the_instance_that_changes_no_text_is_of_its_generation_all_the_same() {
+    let mut cluster = Cluster::new();
+    let first = cluster.render(None);
+    cluster.proxy("storage: {ephemeral: {}}, aliases: []");
+    let second = cluster.render(Some(&first));
+    assert_ne!(second.proxy.metadata.generation, first.proxy.metadata.generation);
+    assert_eq!(second.served.proxy.as_ref().unwrap().metadata.generation, second.proxy.metadata.generation);
+    assert_eq!(second.hash(), first.hash());
+    assert_eq!(second.documents, first.documents);
 }
 
 #[test]
@@ -146,9 +182,7 @@ fn users_of_good_lines_are_rendered_and_others_are_not() {
     let mut cluster = Cluster::new();
     let hash = "$2y$10$qtaK1cXYXblil7rCqX7TNuAuwPaGsFiL1AT0ozFRp6VSNGdOjfjDS";
     cluster.secret("users", "Opaque", &format!("{{users: \"alice:{hash}\\nbob:plain\\n\"}}"));
-    let proxy = "{metadata: {name: main, namespace: n, uid: p, generation: 2}, apiVersion: v, kind: k, \
-                 spec: {externalURL: 'http://proxy:5000', storage: {ephemeral: {}}, auth: {staticUsersSecretRef: {name: users}}}}";
-    cluster.members.proxy = Some(Arc::new(of(proxy)));
+    cluster.proxy("storage: {ephemeral: {}}, auth: {staticUsersSecretRef: {name: users}}");
     let rendering = cluster.render(None);
     let text = text(&rendering);
     assert!(text.contains("alice:$2y$10$") && !text.contains("bob"));
@@ -185,6 +219,18 @@ fn a_bindings_passwords_are_good_and_rendered_as_hashes() {
     assert!(rendering.problems.is_empty(), "{:?}", rendering.problems);
     assert_eq!(rendering.config.as_ref().unwrap().credentials.named("n.b").count(), 2);
     assert!(!text(&rendering).contains("pass-"));
+}
+
+#[test]
+fn a_binding_that_names_credentials_itself_gets_the_operators_all_the_same() {
+    let mut cluster = Cluster::new();
+    cluster.group("a", "");
+    let binding = "{metadata: {name: b, namespace: n, uid: b, generation: 1}, apiVersion: v, kind: k, \
+                   spec: {groupRef: {name: a}, pullSecretName: s, credentialsSecretRef: {name: mine}}}";
+    cluster.members.bindings.insert(id("b"), Arc::new(of(binding)));
+    let rendering = cluster.render(None);
+    assert!(rendering.problems.is_empty(), "{:?}", rendering.problems);
+    assert!(rendering.pages.contains_key(&(Kind::PullBinding, id("b"))));
 }
 
 #[test]

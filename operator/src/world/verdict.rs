@@ -6,7 +6,8 @@ use std::sync::Arc;
 use config::{Group, Kind, ObjectId, Options, Problem, Reason, Severity, Upstream, judge};
 
 use super::collect::{Members, credentials_secret};
-use super::rendering::{Rendering, Sources, by_object};
+use super::draft::Sources;
+use super::rendering::{Rendering, by_object};
 use super::{Report, World};
 use crate::pods::UpstreamReport;
 
@@ -20,6 +21,8 @@ pub struct Verdict {
     /// The instance that the object belongs to.
     pub instance: Option<ObjectId>,
     pub serving: Serving,
+    /// Why every pull is refused although pods have it, in words.
+    pub switched_off: Option<String>,
     pub facts: Facts,
 }
 
@@ -32,6 +35,12 @@ pub enum Serving {
     Unheard,
     /// Accepted; not every ready pod has it yet.
     Pending,
+    /// Every ready pod has it as it last was good, and not as it is now.
+    Older,
+    /// Pods do not get it, nor lose it, while their instance is suspended.
+    Suspended,
+    /// The same while their instance is refused, and its last good version is not known.
+    Frozen,
     /// Every ready pod has it.
     Yes,
 }
@@ -68,7 +77,7 @@ pub(super) fn of_instance(
     rendering: &Arc<Rendering>,
     report: Option<&Report>,
 ) {
-    let bench = Bench::of(instance, rendering, report);
+    let bench = Bench::of(instance, members, rendering, report);
     for (id, group) in &members.groups {
         let facts = bench.groups.get(id).map(|group| {
             let upstream = group.upstream.id.to_string();
@@ -92,9 +101,9 @@ pub(super) fn of_instance(
         bench.note(world, Kind::RegistryUpstream, id, upstream.metadata.generation, facts);
     }
     for (id, binding) in &members.bindings {
-        let group = super::named(&binding.spec.group_ref, &id.namespace);
+        let group = &bench.bindings[id];
         let is_served = rendering.pages.contains_key(&(Kind::PullBinding, id.clone()));
-        let facts = bench.groups.get(&group).filter(|_| is_served).map(|group| {
+        let facts = bench.groups.get(group).filter(|_| is_served).map(|group| {
             let pushed = report.and_then(|report| report.rendering.as_ref());
             let tokens = pushed.map(|rendering| tokens(rendering, id)).unwrap_or_default();
             Facts::Binding { url: bench.url(), path: group.path.clone(), tokens }
@@ -110,10 +119,17 @@ struct Bench<'a> {
     report: Option<&'a Report>,
     groups: HashMap<&'a ObjectId, &'a Arc<Group>>,
     upstreams: HashMap<&'a ObjectId, &'a Arc<Upstream>>,
+    /// The groups of bindings.
+    bindings: HashMap<&'a ObjectId, ObjectId>,
 }
 
 impl<'a> Bench<'a> {
-    fn of(instance: &'a ObjectId, rendering: &'a Arc<Rendering>, report: Option<&'a Report>) -> Self {
+    fn of(
+        instance: &'a ObjectId,
+        members: &'a Members,
+        rendering: &'a Arc<Rendering>,
+        report: Option<&'a Report>,
+    ) -> Self {
         let (mut groups, mut upstreams) = (HashMap::new(), HashMap::new());
         if let Some(config) = &rendering.config {
             groups.extend(config.groups.values().map(|group| (&group.id, group)));
@@ -121,7 +137,11 @@ impl<'a> Bench<'a> {
             let of_registries = config.registries.values().flat_map(|registry| &registry.upstreams);
             upstreams.extend(of_registries.map(|upstream| (&upstream.id, upstream)));
         }
-        Self { instance, rendering, report, groups, upstreams }
+        let bindings = members.bindings.iter();
+        let bindings = bindings
+            .map(|(id, binding)| (id, super::named(&binding.spec.group_ref, &id.namespace)))
+            .collect();
+        Self { instance, rendering, report, groups, upstreams, bindings }
     }
 
     fn is_served(&self) -> bool {
@@ -129,7 +149,8 @@ impl<'a> Bench<'a> {
     }
 
     fn url(&self) -> String {
-        self.rendering.proxy.spec.external_url.trim_end_matches('/').to_owned()
+        let proxy = self.rendering.served.proxy.as_ref().unwrap_or(&self.rendering.proxy);
+        proxy.spec.external_url.trim_end_matches('/').to_owned()
     }
 
     fn note(
@@ -141,19 +162,7 @@ impl<'a> Bench<'a> {
         facts: Option<Facts>,
     ) {
         let key = (kind, id.clone());
-        let serving = match (self.rendering.pages.get(&key), self.report) {
-            _ if !self.is_served() => Serving::No,
-            (None, _) => Serving::No,
-            (Some(_), None) => Serving::Unheard,
-            (Some(page), Some(report)) => {
-                let pushed = report.rendering.as_ref().and_then(|rendering| rendering.pages.get(&key));
-                if pushed.is_some_and(|pushed| pushed.digest == page.digest) {
-                    Serving::Yes
-                } else {
-                    Serving::Pending
-                }
-            }
-        };
+        let serving = self.serving(&key);
         let mut problems = self.rendering.problems.get(&key).cloned().unwrap_or_default();
         // An upstream may serve several instances. What is true of it in one of them is told, a problem first.
         if let Some(other) = world.verdicts.get(&key)
@@ -171,9 +180,50 @@ impl<'a> Bench<'a> {
             problems,
             instance: Some(self.instance.clone()),
             serving,
+            switched_off: self.switched_off(&key),
             facts: facts.unwrap_or(Facts::None),
         };
         world.verdicts.insert(key, Arc::new(verdict));
+    }
+
+    fn serving(&self, key: &(Kind, ObjectId)) -> Serving {
+        let pushed = self.report.and_then(|report| report.rendering.as_ref());
+        let pushed = pushed.and_then(|rendering| rendering.pages.get(key)).map(|page| &page.digest);
+        let wanted = self.rendering.pages.get(key).map(|page| &page.digest);
+        match (wanted, pushed) {
+            _ if !self.is_served() => Serving::Frozen,
+            (Some(wanted), Some(pushed)) if wanted == pushed => match self.rendering.older.contains(key) {
+                true => Serving::Older,
+                false => Serving::Yes,
+            },
+            (None, None) => Serving::No,
+            (Some(_), _) if self.report.is_none() => Serving::Unheard,
+            _ if self.rendering.proxy.spec.suspend => Serving::Suspended,
+            (None, _) => Serving::No,
+            (Some(_), _) => Serving::Pending,
+        }
+    }
+
+    /// The switches of the instance and of groups, as the proxy looks at them.
+    fn switched_off(&self, (kind, id): &(Kind, ObjectId)) -> Option<String> {
+        let config = self.rendering.config.as_ref()?;
+        if !config.instance.enabled {
+            let instance = self.instance;
+            return Some(format!(
+                "DependencyProxy {instance} is switched off; its administrator can set spec.enabled to true"
+            ));
+        }
+        let group = match kind {
+            Kind::DependencyProxyGroup => self.groups.get(id).copied(),
+            Kind::VirtualRegistry => {
+                let registry = config.registries.get(&format!("{}.{}", id.namespace, id.name));
+                registry.map(|registry| &registry.group)
+            }
+            Kind::PullBinding => self.groups.get(self.bindings.get(id)?).copied(),
+            _ => None,
+        };
+        let group = group.filter(|group| !group.enabled)?;
+        Some(format!("group {} is switched off; its owner can set spec.enabled to true", group.id))
     }
 }
 
@@ -189,7 +239,9 @@ pub(super) fn of_loose(world: &mut World, members: &Members, sources: &mut Sourc
                 own if problems.is_empty() => problems.extend(own),
                 _ => {}
             }
-            let verdict = Verdict { generation, problems, instance: None, serving: Serving::No, facts };
+            let serving = Serving::No;
+            let verdict =
+                Verdict { generation, problems, instance: None, serving, switched_off: None, facts };
             world.verdicts.insert((kind, id.clone()), Arc::new(verdict));
         };
     for (id, upstream) in &members.upstreams {
