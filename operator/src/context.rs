@@ -24,9 +24,42 @@ pub enum Error {
     #[error("the API server: {0}")]
     Api(#[from] kube::Error),
     #[error("the finalizer: {0}")]
-    Finalizer(String),
+    Finalizer(kube::Error),
+    #[error("{0}")]
+    Unnamed(String),
     #[error("{0}")]
     Random(#[from] NoRandomness),
+}
+
+impl Error {
+    /// Whether it passes: the API server is away or busy, or somebody else was faster.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Api(error) => is_passing(error),
+            // Its patch says what was seen before; 422 is the answer where that has changed.
+            Self::Finalizer(kube::Error::Api(status)) if status.code == 422 => true,
+            Self::Finalizer(error) => is_passing(error),
+            Self::Unnamed(_) | Self::Random(_) => false,
+        }
+    }
+}
+
+fn is_passing(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            404 | 409 | 410 | 429 | 500.. => true,
+            // In a namespace that goes, nothing new is taken.
+            403 => status
+                .details
+                .iter()
+                .flat_map(|details| &details.causes)
+                .any(|cause| cause.reason == "NamespaceTerminating"),
+            _ => false,
+        },
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
+        _ => false,
+    }
 }
 
 /// Shared by all reconciles.
@@ -108,4 +141,31 @@ fn version<K: Resource>(object: &K) -> u64 {
 
 fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
     object.meta().uid.clone().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    fn answer(code: u16, details: serde_json::Value) -> kube::Error {
+        let status = json!({"status": "Failure", "code": code, "details": details});
+        kube::Error::Api(Box::new(serde_json::from_value::<Status>(status).unwrap_or_default()))
+    }
+
+    #[test]
+    fn what_others_cause_passes_and_what_the_operator_does_wrong_does_not() {
+        for code in [404, 409, 410, 429, 500, 502, 503, 504] {
+            assert!(Error::Api(answer(code, json!({}))).is_passing(), "{code}");
+        }
+        for code in [400, 401, 403, 405, 415, 422] {
+            assert!(!Error::Api(answer(code, json!({}))).is_passing(), "{code}");
+        }
+        let ends = json!({"causes": [{"reason": "NamespaceTerminating", "message": "namespace a ends"}]});
+        assert!(Error::Api(answer(403, ends)).is_passing());
+        assert!(Error::Finalizer(answer(422, json!({}))).is_passing());
+        assert!(!Error::Finalizer(answer(400, json!({}))).is_passing());
+    }
 }

@@ -1,10 +1,8 @@
 //! The process: reach the API server, win the lease, run the controllers, hand the lease over.
 
-use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use config::Kind;
 use crds::{DependencyProxy, DependencyProxyGroup, PullBinding, RegistryUpstream, VirtualRegistry};
@@ -15,7 +13,6 @@ use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::{Action, Config};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
@@ -30,14 +27,13 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin};
 use crate::apply::{Applier, FIELD_MANAGER};
 use crate::args::Arguments;
-use crate::context::{Context, Error, Statuses};
-use crate::metrics::{self, Metrics};
+use crate::context::{Context, Statuses};
+use crate::drive::drive;
+use crate::metrics::Metrics;
 use crate::watch::{Feed, Scope, Sight};
 use crate::world::{self, Maker, Reports, World};
 use crate::{binding, group, instance, lease, registry, upstream};
 
-/// Reconciles of a kind at once.
-const AT_ONCE: u16 = 16;
 /// How long reconciles that have begun may take when the operator stops. A controller that has not listed its objects
 /// yet does not end at all.
 const LAST_WORK: Duration = Duration::from_secs(3);
@@ -256,85 +252,4 @@ fn with_children(
         controller = controller.owns(api, ours());
     }
     controller
-}
-
-/// Runs a controller until it is told to stop and its last reconcile has ended.
-fn drive<K, F, R>(
-    controller: Controller<K>,
-    kind: &'static str,
-    reconcile: F,
-    context: &Arc<Context>,
-    stop: &CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static
-where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + Send
-        + Sync
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + 'static,
-    F: Fn(Arc<K>, Arc<Context>) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Result<Action, Error>> + Send + 'static,
-{
-    let failures = Arc::new(Failures::default());
-    let remembered = failures.clone();
-    let stop = stop.clone();
-    controller
-        .with_config(Config::default().concurrency(AT_ONCE))
-        .graceful_shutdown_on(async move { stop.cancelled().await })
-        .run(
-            move |object: Arc<K>, context: Arc<Context>| {
-                let (reconcile, failures) = (reconcile.clone(), failures.clone());
-                async move {
-                    let began = Instant::now();
-                    let key = key(object.as_ref());
-                    let result = reconcile(object, context.clone()).await;
-                    let outcome = if result.is_ok() { "ok" } else { "error" };
-                    if result.is_ok() {
-                        failures.forget(&key);
-                    }
-                    let labels = metrics::Reconcile { kind, result: outcome };
-                    context.metrics.reconciles.get_or_create_owned(&labels).inc();
-                    let duration =
-                        context.metrics.reconcile_duration.get_or_create_owned(&metrics::Kind { kind });
-                    duration.observe(began.elapsed().as_secs_f64());
-                    result
-                }
-            },
-            move |object, error, _| {
-                let key = key(object.as_ref());
-                tracing::warn!(kind, object = %key, %error, "trying again");
-                Action::requeue(remembered.wait(&key))
-            },
-            context.clone(),
-        )
-        .for_each(move |result| {
-            // What failed in a reconcile was told above.
-            if let Err(kube::runtime::controller::Error::QueueError(error)) = result {
-                tracing::warn!(kind, %error, "a watch broke off; it is taken up again");
-            }
-            std::future::ready(())
-        })
-}
-
-fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
-    world::id_of(object).to_string()
-}
-
-/// How often each object failed in a row: kube has no back-off of its own per object.
-#[derive(Default)]
-struct Failures(Mutex<HashMap<String, u32>>);
-
-impl Failures {
-    fn wait(&self, key: &str) -> Duration {
-        let mut failures = self.0.lock();
-        let count = failures.entry(key.to_owned()).or_default();
-        *count += 1;
-        Duration::from_millis(250) * 2_u32.pow((*count - 1).min(7))
-    }
-
-    fn forget(&self, key: &str) {
-        self.0.lock().remove(key);
-    }
 }

@@ -54,9 +54,10 @@ pub async fn reconcile(binding: Arc<PullBinding>, context: Arc<Context>) -> Resu
         }
     });
     result.await.map_err(|error| match error {
-        kube::runtime::finalizer::Error::ApplyFailed(error)
-        | kube::runtime::finalizer::Error::CleanupFailed(error) => error,
-        other => Error::Finalizer(other.to_string()),
+    use kube::runtime::finalizer::Error as Failure;
+        Failure::ApplyFailed(error) | Failure::CleanupFailed(error) => error,
+        Failure::AddFinalizer(error) | Failure::RemoveFinalizer(error) => Error::Finalizer(error),
+        Failure::UnnamedObject | Failure::InvalidFinalizer => Error::Unnamed(error.to_string()),
     })
 }
 
