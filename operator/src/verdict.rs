@@ -29,7 +29,12 @@ pub fn conditions(before: &[Condition], verdict: &Verdict, now: Timestamp) -> Co
     match verdict.serving {
         Serving::Yes => conditions.set("Programmed", State::True, "Programmed", "every ready pod has it"),
         Serving::Unheard | Serving::Pending => {
-            conditions.set("Programmed", State::Unknown, "Pending", "waiting until every ready pod has it");
+            conditions.set(
+                "Programmed",
+                State::Unknown,
+                "Pending",
+                "waiting until pods are ready and have it",
+            );
         }
         Serving::No => conditions.set("Programmed", State::False, "NotServed", "no pod serves it"),
     }

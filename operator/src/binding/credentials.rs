@@ -94,6 +94,11 @@ impl Credentials {
         Some(self.passwords.get(self.current.as_ref()?)?.text.as_str())
     }
 
+    /// Whether what is handed out is among those that every ready pod takes.
+    pub(super) fn is_taken(&self, taken: &[String]) -> bool {
+        self.current.as_ref().is_some_and(|current| taken.contains(current))
+    }
+
     /// When what is handed out ends, its overlap counted.
     pub(super) fn expires_at(&self, times: Times) -> Option<Timestamp> {
         Some(made_at(self.current.as_ref()?)? + times.ttl + times.overlap)

@@ -94,6 +94,8 @@ struct Standing {
     expires_at: Option<Timestamp>,
     is_handed_out: bool,
     prefix: Option<String>,
+    /// Ready pods take what is handed out.
+    is_taken: bool,
     /// What keeps it from being as it shall be: reason and sentence.
     trouble: Option<(&'static str, String)>,
 }
@@ -123,6 +125,7 @@ async fn hand_out(
         next.current().map(|password| Grant { url: url.clone(), path, username: &username, password });
     state.is_handed_out = grant.is_some();
     state.expires_at = next.expires_at(times);
+    state.is_taken = next.is_taken(tokens);
     state.prefix = Some(format!("{}/{path}/dependency_proxy/containers", authority(&url)));
     let before_it = Marks::of(kept.as_ref());
     let objects = build::all(binding, grant.as_ref());
@@ -308,18 +311,18 @@ async fn write_status(
     let mut conditions = conditions(before, verdict, context.now());
     match &state.trouble {
         Some((reason, message)) => conditions.set("ResolvedRefs", State::False, reason, message.clone()),
-        None if !state.is_handed_out && verdict.serving != Serving::No => {
-            let message = "waiting until every ready pod takes the credential";
-            conditions.set("Programmed", State::Unknown, "Pending", message);
-        }
         // What was handed out works, also while pods take later changes.
-        None if state.is_handed_out => {
+        None if state.is_handed_out && state.is_taken => {
             conditions.set("Programmed", State::True, "Programmed", "every ready pod takes the credential");
         }
         None => {}
     }
     let message = state.prefix.as_ref().map(|prefix| format!("Pull from {prefix}")).unwrap_or_default();
     let ready = conditions.sum_up(&["Accepted", "ResolvedRefs", "Programmed"], "Programmed", &message);
+        None if verdict.serving != Serving::No => {
+            let message = "waiting until pods are ready and take the credential";
+            conditions.set("Programmed", State::Unknown, "Pending", message);
+        }
     let status = PullBindingStatus {
         observed_generation: binding.metadata.generation,
         ready: Some(ready),

@@ -101,13 +101,15 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     };
     let is_current = rendering.hash().is_some_and(|hash| pods.all_have(hash));
     let pushed = is_current.then(|| rendering.clone());
-    context.reports.add(&id, Report { rendering: pushed, upstreams: pods.upstreams() });
+    let is_served = pods.ready().next().is_some();
+    let report = Report { is_served, rendering: pushed, upstreams: pods.upstreams() };
+    context.reports.add(&proxy.uid().unwrap_or_default(), report);
     let all_known = pods.upstreams().values().all(|upstream| upstream.reachable.is_some());
     let settled = write_status(&proxy, &rendering, refusal, optional, &pods, &context).await? && all_known;
     Ok(Action::requeue(match (is_pushed && !is_waiting, settled) {
         (false, _) => SOON,
         (true, false) => LATER,
-        (true, true) if pods.ready().next().is_some() => HEALTH,
+        (true, true) if is_served => HEALTH,
         (true, true) => RESYNC,
     }))
 }
