@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
@@ -57,6 +57,8 @@ pub enum StartError {
     Signals(std::io::Error),
     #[error("the HTTP client: {0}")]
     Http(#[from] reqwest::Error),
+    #[error("a part of it broke: {0}")]
+    Broken(#[from] JoinError),
 }
 
 /// Runs until SIGTERM, SIGINT, or until the lease is lost.
@@ -97,7 +99,7 @@ pub async fn run(arguments: Arguments) -> Result<(), StartError> {
     };
     let operating = operate(&client, &arguments, &scope, &metrics, &admin, end.clone());
     let result = tokio::select! {
-        () = operating => Ok(()),
+        ended = operating => ended,
         () = overdue => Ok(()),
         () = leadership.lost() => Err(StartError::LeaseLost),
     };
@@ -160,7 +162,7 @@ async fn operate(
     metrics: &Metrics,
     admin: &Admin,
     stop: CancellationToken,
-) {
+) -> Result<(), StartError> {
     let changes = Arc::new(Notify::new());
     let statuses = Arc::<Statuses>::default();
     let (sight, feeds, background) = Sight::open(client, scope, &changes, &statuses);
@@ -214,8 +216,23 @@ async fn operate(
         registries, VirtualRegistry, registry::reconcile;
         bindings, PullBinding, binding::reconcile;
     }
-    join_all(controllers).await;
+    let result = tokio::select! {
+        _ = join_all(controllers) => Ok(()),
+        error = broken(&mut tasks) => Err(error.into()),
+    };
     tasks.shutdown().await;
+    result
+}
+
+/// Waits until a task panics. Without one the operator would lead and do nothing.
+async fn broken(tasks: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match tasks.join_next().await {
+            Some(Err(error)) => return error,
+            Some(Ok(())) => {}
+            None => std::future::pending().await,
+        }
+    }
 }
 
 fn controller<K>(feed: Feed<K>, news: impl Stream<Item = ObjectRef<K>> + Send + 'static) -> Controller<K>
@@ -252,4 +269,19 @@ fn with_children(
         controller = controller.owns(api, ours());
     }
     controller
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_noticed_among_those_that_run_and_end() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending());
+        tasks.spawn(async {});
+        tasks.spawn(async { panic!("the world") });
+        let error = tokio::time::timeout(Duration::from_secs(10), broken(&mut tasks)).await;
+        assert!(error.is_ok_and(|error| error.is_panic()));
+    }
 }
