@@ -67,10 +67,9 @@ pub struct Context {
     pub client: Client,
     pub http: reqwest::Client,
     pub world: watch::Receiver<Arc<World>>,
-    pub reports: Reports,
+    pub memory: Memory,
     pub recorder: Recorder,
     pub metrics: Metrics,
-    pub applier: Applier,
     pub discovery: Discovery,
     pub proxy_image: String,
     /// The operator's own namespace.
@@ -80,7 +79,23 @@ pub struct Context {
     pub shared_keys: Mutex<HashMap<ObjectId, BTreeSet<String>>>,
     /// Kinds and names of what was built last for an instance.
     pub built: Mutex<HashMap<ObjectId, BTreeSet<(String, String)>>>,
+}
+
+/// What is known of objects for as long as they are there.
+#[derive(Clone)]
+pub struct Memory {
     pub statuses: Arc<Statuses>,
+    pub applier: Arc<Applier>,
+    pub reports: Reports,
+}
+
+impl Memory {
+    /// The object with this uid is no more.
+    pub fn forget(&self, uid: &str) {
+        self.statuses.forget(uid);
+        self.applier.forget(uid);
+        self.reports.forget(uid);
+    }
 }
 
 impl Context {
@@ -127,6 +142,10 @@ impl Statuses {
         self.0.lock().insert(key(made), Written { status, version: version(made) });
     }
 
+    fn forget(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+
     /// Whether this version of the object is no later than what was written last.
     pub fn is_own<K: Resource<DynamicType = ()>>(&self, object: &K) -> bool {
         self.0.lock().get(&key(object)).is_some_and(|written| version(object) <= written.version)
@@ -145,6 +164,7 @@ fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crds::PullBinding;
     use kube::core::Status;
     use serde_json::json;
 
@@ -153,6 +173,24 @@ mod tests {
     fn answer(code: u16, details: serde_json::Value) -> kube::Error {
         let status = json!({"status": "Failure", "code": code, "details": details});
         kube::Error::Api(Box::new(serde_json::from_value::<Status>(status).unwrap_or_default()))
+    }
+
+    #[test]
+    fn of_an_object_that_is_gone_nothing_is_remembered() {
+        let statuses = Statuses::default();
+        let object = |version: &str| PullBinding {
+            metadata: kube::api::ObjectMeta {
+                uid: Some("1".to_owned()),
+                resource_version: Some(version.to_owned()),
+                ..Default::default()
+            },
+            ..serde_json::from_value(json!({"metadata": {}, "spec": {"groupRef": {"name": "a"}}}))
+                .expect("one")
+        };
+        statuses.note(&object("7"), &"status");
+        assert!(statuses.is_own(&object("7")));
+        statuses.forget("1");
+        assert!(!statuses.is_own(&object("7")) && statuses.0.lock().is_empty());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin};
 use crate::apply::{Applier, FIELD_MANAGER};
 use crate::args::Arguments;
-use crate::context::{Context, Statuses};
+use crate::context::{Context, Memory};
 use crate::drive::drive;
 use crate::metrics::Metrics;
 use crate::watch::{Feed, Scope, Sight};
@@ -164,13 +164,16 @@ async fn operate(
     stop: CancellationToken,
 ) -> Result<(), StartError> {
     let changes = Arc::new(Notify::new());
-    let statuses = Arc::<Statuses>::default();
-    let (sight, feeds, background) = Sight::open(client, scope, &changes, &statuses);
+    let memory = Memory {
+        statuses: Arc::default(),
+        applier: Arc::new(Applier::new(client.clone())),
+        reports: Reports::new(changes.clone()),
+    };
+    let (sight, feeds, background) = Sight::open(client, scope, &changes, &memory);
     let sight = Arc::new(sight);
     *admin.sight.lock() = Some(sight.clone());
     let (publish, worlds) = watch::channel(Arc::new(World::default()));
-    let reports = Reports::new(changes.clone());
-    let maker = Maker::new(client.clone(), sight, reports.clone(), metrics.clone());
+    let maker = Maker::new(client.clone(), sight, memory.reports.clone(), metrics.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(maker.run(changes, publish));
     for watch in background {
@@ -181,24 +184,21 @@ async fn operate(
         client: client.clone(),
         http: reqwest::Client::builder().no_proxy().build().unwrap_or_default(),
         world: worlds.clone(),
-        reports,
+        memory,
         recorder: Recorder::new(client.clone(), reporter),
         metrics: metrics.clone(),
-        applier: Applier::new(client.clone()),
         discovery: crate::optional::Discovery::default(),
         proxy_image: arguments.proxy_image.clone(),
         namespace: arguments.namespace.clone(),
         pushes: instance::Pushes::default(),
         shared_keys: Mutex::default(),
         built: Mutex::default(),
-        statuses,
     });
 
     let mut controllers = Vec::new();
     for feed in feeds.proxies {
         let news = world::changed_instances(worlds.clone());
-        let controller =
-            with_children(Controller::for_stream(feed.objects, feed.store).reconcile_on(news), client, scope);
+        let controller = with_children(controller(feed, news), client, scope);
         controllers.push(drive(controller, "DependencyProxy", instance::reconcile, &context, &stop).boxed());
     }
     macro_rules! controllers {
@@ -245,7 +245,8 @@ where
         + serde::de::DeserializeOwned
         + 'static,
 {
-    Controller::for_stream(feed.objects, feed.store).reconcile_on(news)
+    let store = feed.store.clone();
+    Controller::for_stream(feed.objects(), store).reconcile_on(news)
 }
 
 /// What somebody changes of an instance's objects is mended at once, and what becomes of its pods is told.

@@ -75,7 +75,7 @@ where
         + DeserializeOwned,
     S: Serialize,
 {
-    if !context.statuses.is_news(object, current, status) {
+    if !context.memory.statuses.is_news(object, current, status) {
         return Ok(());
     }
     let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
@@ -85,7 +85,7 @@ where
         Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
         result => result?,
     };
-    context.statuses.note(&made, status);
+    context.memory.statuses.note(&made, status);
     announce(&context.recorder, &object.object_ref(&()), before, now).await;
     Ok(())
 }

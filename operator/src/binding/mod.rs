@@ -141,7 +141,7 @@ async fn hand_out(
         return Ok(LATER);
     }
     for object in &objects {
-        let outcome = context.applier.apply(object).await?;
+        let outcome = context.memory.applier.apply(object).await?;
         state.trouble = state.trouble.take().or_else(|| trouble(object, outcome));
     }
     let missing = grant_accounts(&id, &before_it.granted, &wanted.granted, context).await?;
@@ -202,7 +202,7 @@ async fn keep(
     context: &Context,
 ) -> Result<Option<(&'static str, String)>, Error> {
     let object = build::kept(binding, credentials.data(), marks.annotations());
-    let outcome = context.applier.apply(&object).await?;
+    let outcome = context.memory.applier.apply(&object).await?;
     Ok(trouble(&object, outcome))
 }
 

@@ -94,6 +94,10 @@ impl Reports {
     pub fn get(&self, instance: &str) -> Option<Report> {
         self.by_instance.lock().get(instance).cloned()
     }
+
+    pub(crate) fn forget(&self, instance: &str) {
+        self.by_instance.lock().remove(instance);
+    }
 }
 
 /// Makes the world.
