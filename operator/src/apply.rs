@@ -147,6 +147,14 @@ impl Applier {
         Ok(Outcome::Written)
     }
 
+    /// Whether an object is as it was when it was applied last.
+    pub fn is_own<K: Resource<DynamicType = ()>>(&self, live: &PartialObjectMeta<K>) -> bool {
+        let key = (K::kind(&()).into_owned(), live.namespace().unwrap_or_default(), live.name_any());
+        let applied = self.applied.lock();
+        let known = owners(live).find_map(|owner| applied.get(owner)?.get(&key));
+        known.is_some_and(|known| known.version == version(live))
+    }
+
     /// The owner is no more, and what it owns goes with it.
     pub fn forget(&self, owner: &str) {
         self.applied.lock().remove(owner);

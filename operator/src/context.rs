@@ -163,6 +163,7 @@ fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use crds::PullBinding;
     use kube::core::Status;
@@ -172,7 +173,7 @@ mod tests {
 
     fn answer(code: u16, details: serde_json::Value) -> kube::Error {
         let status = json!({"status": "Failure", "code": code, "details": details});
-        kube::Error::Api(Box::new(serde_json::from_value::<Status>(status).unwrap_or_default()))
+        kube::Error::Api(Box::new(serde_json::from_value::<Status>(status).unwrap()))
     }
 
     #[test]
@@ -184,8 +185,7 @@ mod tests {
                 resource_version: Some(version.to_owned()),
                 ..Default::default()
             },
-            ..serde_json::from_value(json!({"metadata": {}, "spec": {"groupRef": {"name": "a"}}}))
-                .expect("one")
+            ..serde_json::from_value(json!({"metadata": {}, "spec": {"groupRef": {"name": "a"}}})).unwrap()
         };
         statuses.note(&object("7"), &"status");
         assert!(statuses.is_own(&object("7")));

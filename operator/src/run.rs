@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use config::Kind;
-use crds::{DependencyProxy, DependencyProxyGroup, PullBinding, RegistryUpstream, VirtualRegistry};
+use crds::{DependencyProxy, DependencyProxyGroup, RegistryUpstream, VirtualRegistry};
 use futures_util::future::join_all;
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Secret, Service};
@@ -20,7 +20,7 @@ use kube::{Client, Resource};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -214,7 +214,17 @@ async fn operate(
         groups, DependencyProxyGroup, group::reconcile;
         upstreams, RegistryUpstream, upstream::reconcile;
         registries, VirtualRegistry, registry::reconcile;
-        bindings, PullBinding, binding::reconcile;
+    }
+    let children = feeds.secrets.into_iter().zip(feeds.config_maps).zip(scope.apis(client));
+    for (feed, ((secrets, config_maps), accounts)) in feeds.bindings.into_iter().zip(children) {
+        let applier = || context.memory.applier.clone();
+        let secrets = binding::drift::of_objects(secrets, feed.store.clone(), applier());
+        let config_maps = binding::drift::of_objects(config_maps, feed.store.clone(), applier());
+        let accounts = binding::drift::of_service_accounts(accounts, feed.store.clone());
+        let drift = stream::select_all([secrets.boxed(), config_maps.boxed(), accounts.boxed()]);
+        let news = world::changed(worlds.clone(), Kind::PullBinding);
+        let controller = controller(feed, news).reconcile_on(running(drift, &mut tasks));
+        controllers.push(drive(controller, "PullBinding", binding::reconcile, &context, &stop).boxed());
     }
     let result = tokio::select! {
         _ = join_all(controllers) => Ok(()),
@@ -222,6 +232,22 @@ async fn operate(
     };
     tasks.shutdown().await;
     result
+}
+
+/// A stream that goes on in a task of its own: the world is made of the watches in it, whatever controllers do.
+fn running<T: Send + 'static>(
+    stream: impl Stream<Item = T> + Send + 'static,
+    tasks: &mut JoinSet<()>,
+) -> impl Stream<Item = T> + Send + 'static {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tasks.spawn(async move {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(item) = stream.next().await {
+            // Nobody receives when the operator ends.
+            sender.send(item).ok();
+        }
+    });
+    stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)))
 }
 
 /// Waits until a task panics. Without one the operator would lead and do nothing.
@@ -273,6 +299,7 @@ fn with_children(
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -124,6 +124,9 @@ pub struct Feeds {
     pub groups: Vec<Feed<DependencyProxyGroup>>,
     pub registries: Vec<Feed<VirtualRegistry>>,
     pub bindings: Vec<Feed<PullBinding>>,
+    /// In the order of `bindings`, namespace by namespace, as is `config_maps`.
+    pub secrets: Vec<Feed<PartialObjectMeta<Secret>>>,
+    pub config_maps: Vec<Feed<PartialObjectMeta<ConfigMap>>>,
 }
 
 /// Watches of kinds that no controller follows; they run as long as this is polled.
@@ -149,8 +152,6 @@ impl Sight {
         let (config_maps, config_map_feeds) = shelf(scope.apis(client), changes, memory);
         let mut background = Background::new();
         background.extend(namespace_feeds.into_iter().map(drained));
-        background.extend(secret_feeds.into_iter().map(drained));
-        background.extend(config_map_feeds.into_iter().map(drained));
         let sight =
             Self { proxies, upstreams, groups, registries, bindings, namespaces, secrets, config_maps };
         let feeds = Feeds {
@@ -159,6 +160,8 @@ impl Sight {
             groups: group_feeds,
             registries: registry_feeds,
             bindings: binding_feeds,
+            secrets: secret_feeds,
+            config_maps: config_map_feeds,
         };
         (sight, feeds, background)
     }
@@ -309,6 +312,7 @@ fn key<K: Resource<DynamicType = ()>>(object: &K) -> Key {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use serde_json::json;
     use watcher::Event;
@@ -317,7 +321,7 @@ mod tests {
 
     fn secret(name: &str, uid: &str, version: &str) -> PartialObjectMeta<Secret> {
         let metadata = json!({"name": name, "namespace": "a", "uid": uid, "resourceVersion": version});
-        serde_json::from_value(json!({"metadata": metadata})).expect("a Secret")
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod build;
 mod credentials;
+pub mod drift;
 mod service_accounts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,7 @@ pub const FINALIZER: &str = "dependencyproxy.dev/service-accounts";
 const GRANTED: &str = "dependencyproxy.dev/granted";
 /// On the credentials' Secret: which other objects were made.
 const MADE: &str = "dependencyproxy.dev/made";
-/// For what waits for somebody else's object that is not watched.
+/// For what waits for somebody else's object that wakes nobody.
 const LATER: Duration = Duration::from_secs(30);
 /// For what is called again when it changes: nothing is missed where that fails.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -53,8 +54,8 @@ pub async fn reconcile(binding: Arc<PullBinding>, context: Arc<Context>) -> Resu
             Event::Cleanup(binding) => clean_up(&binding, &context).await,
         }
     });
-    result.await.map_err(|error| match error {
     use kube::runtime::finalizer::Error as Failure;
+    result.await.map_err(|error| match error {
         Failure::ApplyFailed(error) | Failure::CleanupFailed(error) => error,
         Failure::AddFinalizer(error) | Failure::RemoveFinalizer(error) => Error::Finalizer(error),
         Failure::UnnamedObject | Failure::InvalidFinalizer => Error::Unnamed(error.to_string()),
@@ -93,9 +94,9 @@ async fn apply(binding: &PullBinding, context: &Context) -> Result<Action, Error
 struct Standing {
     expires_at: Option<Timestamp>,
     is_handed_out: bool,
-    prefix: Option<String>,
     /// Ready pods take what is handed out.
     is_taken: bool,
+    prefix: Option<String>,
     /// What keeps it from being as it shall be: reason and sentence.
     trouble: Option<(&'static str, String)>,
 }
@@ -124,8 +125,8 @@ async fn hand_out(
     let grant =
         next.current().map(|password| Grant { url: url.clone(), path, username: &username, password });
     state.is_handed_out = grant.is_some();
-    state.expires_at = next.expires_at(times);
     state.is_taken = next.is_taken(tokens);
+    state.expires_at = next.expires_at(times);
     state.prefix = Some(format!("{}/{path}/dependency_proxy/containers", authority(&url)));
     let before_it = Marks::of(kept.as_ref());
     let objects = build::all(binding, grant.as_ref());
@@ -154,13 +155,16 @@ async fn hand_out(
             keep(binding, &next, &wanted, context).await?;
         }
     }
+    let is_hindered = state.trouble.is_some();
     if let Some(account) = missing {
         let message =
             format!("there is no ServiceAccount {account} in namespace {}; create it", id.namespace);
         state.trouble.get_or_insert(("ServiceAccountNotFound", message));
+    }
+    if is_hindered {
         return Ok(LATER);
     }
-    // What waits for pods is called again when they have it.
+    // What waits for pods is called again when they have it, and whoever waits for a service account when it comes.
     Ok(if state.is_handed_out { next.rest(now, times) } else { RESYNC })
 }
 
@@ -315,14 +319,14 @@ async fn write_status(
         None if state.is_handed_out && state.is_taken => {
             conditions.set("Programmed", State::True, "Programmed", "every ready pod takes the credential");
         }
-        None => {}
-    }
-    let message = state.prefix.as_ref().map(|prefix| format!("Pull from {prefix}")).unwrap_or_default();
-    let ready = conditions.sum_up(&["Accepted", "ResolvedRefs", "Programmed"], "Programmed", &message);
         None if verdict.serving != Serving::No => {
             let message = "waiting until pods are ready and take the credential";
             conditions.set("Programmed", State::Unknown, "Pending", message);
         }
+        None => {}
+    }
+    let message = state.prefix.as_ref().map(|prefix| format!("Pull from {prefix}")).unwrap_or_default();
+    let ready = conditions.sum_up(&["Accepted", "ResolvedRefs", "Programmed"], "Programmed", &message);
     let status = PullBindingStatus {
         observed_generation: binding.metadata.generation,
         ready: Some(ready),
