@@ -67,10 +67,12 @@ impl Credentials {
     pub(super) fn next(&self, now: Timestamp, times: Times, taken: &[String]) -> Result<Self, NoRandomness> {
         let mut next = self.clone();
         next.passwords.retain(|_, password| password.expires.is_none_or(|end| now < end));
-        let made = now.strftime(ID).to_string();
+        let made = id(now);
         let newest = next.passwords.keys().next_back().cloned();
         match newest {
             None => {
+                // Pods may still take one of this second, which somebody has deleted.
+                let made = if taken.contains(&made) { id(now + SignedDuration::from_secs(1)) } else { made };
                 next.passwords.insert(made, Password { text: random()?, expires: None });
             }
             Some(newest) if next.current.as_ref() != Some(&newest) => {
@@ -127,6 +129,10 @@ impl Credentials {
     }
 }
 
+fn id(made: Timestamp) -> String {
+    made.strftime(ID).to_string()
+}
+
 fn made_at(id: &str) -> Option<Timestamp> {
     let time = jiff::civil::DateTime::strptime(ID, id).ok()?;
     time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|time| time.timestamp())
@@ -170,6 +176,14 @@ mod tests {
         assert_eq!((ids(&made).len(), made.current()), (1, None));
         assert!(made.next(at(1), TIMES, &[]).unwrap().current().is_none());
         assert!(made.next(at(1), TIMES, &ids(&made)).unwrap().current().is_some());
+    }
+
+    #[test]
+    fn one_in_place_of_a_lost_one_is_told_from_it_within_the_same_second() {
+        let lost = Credentials::none("u").next(at(0), TIMES, &[]).unwrap();
+        let made = Credentials::none("u").next(at(0), TIMES, &ids(&lost)).unwrap();
+        assert!(made.next(at(0), TIMES, &ids(&lost)).unwrap().current().is_none(), "pods take the lost one");
+        assert!(made.next(at(0), TIMES, &ids(&made)).unwrap().current().is_some());
     }
 
     #[test]
