@@ -27,4 +27,4 @@ render() { # FILE TEMPLATE...
   } >"$out/deploy/kustomize/$file"
 }
 render rbac.yaml serviceaccount rbac user-roles
-render operator.yaml deployment service networkpolicy
+render operator.yaml lease deployment service networkpolicy

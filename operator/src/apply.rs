@@ -49,10 +49,12 @@ impl Object {
         serde_json::from_value(self.value["metadata"]["labels"].clone()).unwrap_or_default()
     }
 
+    fn owner(&self) -> Option<&str> {
+        self.value["metadata"]["ownerReferences"][0]["uid"].as_str()
+    }
+
     fn shares_owner<K: Resource>(&self, live: &PartialObjectMeta<K>) -> bool {
-        let owner = self.value["metadata"]["ownerReferences"][0]["uid"].as_str();
-        let owners = live.metadata.owner_references.iter().flatten();
-        owners.map(|reference| Some(reference.uid.as_str())).any(|uid| uid == owner)
+        owners(live).any(|uid| Some(uid) == self.owner())
     }
 
     /// Says that somebody else has the name.
@@ -86,7 +88,8 @@ pub enum Outcome {
 /// Applies objects. What was applied and has not changed since is not written again.
 pub struct Applier {
     client: Client,
-    applied: Mutex<HashMap<Key, Applied>>,
+    /// By the owner's uid.
+    applied: Mutex<HashMap<String, HashMap<Key, Applied>>>,
 }
 
 /// An object after it was applied: what was asked, and which version that made.
@@ -121,7 +124,8 @@ impl Applier {
         if live.as_ref().is_some_and(|live| !object.shares_owner(live)) {
             return Ok(Outcome::Taken);
         }
-        let known = self.applied.lock().get(&object.key()).cloned();
+        let owner = object.owner().unwrap_or_default();
+        let known = self.applied.lock().get(owner).and_then(|applied| applied.get(&object.key())).cloned();
         if let (Some(live), Some(known)) = (&live, known)
             && known == (Applied { digest: digest.clone(), version: version(live) })
             && object.labels().iter().all(|(name, value)| live.labels().get(name) == Some(value))
@@ -139,8 +143,21 @@ impl Applier {
             result => result?,
         };
         let applied = Applied { digest, version: version(&result) };
-        self.applied.lock().insert(object.key(), applied);
+        self.applied.lock().entry(owner.to_owned()).or_default().insert(object.key(), applied);
         Ok(Outcome::Written)
+    }
+
+    /// Whether an object is as it was when it was applied last.
+    pub fn is_own<K: Resource<DynamicType = ()>>(&self, live: &PartialObjectMeta<K>) -> bool {
+        let key = (K::kind(&()).into_owned(), live.namespace().unwrap_or_default(), live.name_any());
+        let applied = self.applied.lock();
+        let known = owners(live).find_map(|owner| applied.get(owner)?.get(&key));
+        known.is_some_and(|known| known.version == version(live))
+    }
+
+    /// The owner is no more, and what it owns goes with it.
+    pub fn forget(&self, owner: &str) {
+        self.applied.lock().remove(owner);
     }
 
     /// Deletes the objects of a kind with these labels that are not among `wanted`.
@@ -172,6 +189,10 @@ impl Applier {
             result => result.map(drop),
         }
     }
+}
+
+fn owners<K: Resource>(live: &PartialObjectMeta<K>) -> impl Iterator<Item = &str> {
+    live.metadata.owner_references.iter().flatten().map(|reference| reference.uid.as_str())
 }
 
 /// Changes when somebody changes what we asked for: of kinds with a generation, their status does not count.

@@ -24,9 +24,42 @@ pub enum Error {
     #[error("the API server: {0}")]
     Api(#[from] kube::Error),
     #[error("the finalizer: {0}")]
-    Finalizer(String),
+    Finalizer(kube::Error),
+    #[error("{0}")]
+    Unnamed(String),
     #[error("{0}")]
     Random(#[from] NoRandomness),
+}
+
+impl Error {
+    /// Whether it passes: the API server is away or busy, or somebody else was faster.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Api(error) => is_passing(error),
+            // Its patch says what was seen before; 422 is the answer where that has changed.
+            Self::Finalizer(kube::Error::Api(status)) if status.code == 422 => true,
+            Self::Finalizer(error) => is_passing(error),
+            Self::Unnamed(_) | Self::Random(_) => false,
+        }
+    }
+}
+
+fn is_passing(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            404 | 409 | 410 | 429 | 500.. => true,
+            // In a namespace that goes, nothing new is taken.
+            403 => status
+                .details
+                .iter()
+                .flat_map(|details| &details.causes)
+                .any(|cause| cause.reason == "NamespaceTerminating"),
+            _ => false,
+        },
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
+        _ => false,
+    }
 }
 
 /// Shared by all reconciles.
@@ -34,10 +67,9 @@ pub struct Context {
     pub client: Client,
     pub http: reqwest::Client,
     pub world: watch::Receiver<Arc<World>>,
-    pub reports: Reports,
+    pub memory: Memory,
     pub recorder: Recorder,
     pub metrics: Metrics,
-    pub applier: Applier,
     pub discovery: Discovery,
     pub proxy_image: String,
     /// The operator's own namespace.
@@ -47,7 +79,23 @@ pub struct Context {
     pub shared_keys: Mutex<HashMap<ObjectId, BTreeSet<String>>>,
     /// Kinds and names of what was built last for an instance.
     pub built: Mutex<HashMap<ObjectId, BTreeSet<(String, String)>>>,
+}
+
+/// What is known of objects for as long as they are there.
+#[derive(Clone)]
+pub struct Memory {
     pub statuses: Arc<Statuses>,
+    pub applier: Arc<Applier>,
+    pub reports: Reports,
+}
+
+impl Memory {
+    /// The object with this uid is no more.
+    pub fn forget(&self, uid: &str) {
+        self.statuses.forget(uid);
+        self.applier.forget(uid);
+        self.reports.forget(uid);
+    }
 }
 
 impl Context {
@@ -94,6 +142,10 @@ impl Statuses {
         self.0.lock().insert(key(made), Written { status, version: version(made) });
     }
 
+    fn forget(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+
     /// Whether this version of the object is no later than what was written last.
     pub fn is_own<K: Resource<DynamicType = ()>>(&self, object: &K) -> bool {
         self.0.lock().get(&key(object)).is_some_and(|written| version(object) <= written.version)
@@ -108,4 +160,50 @@ fn version<K: Resource>(object: &K) -> u64 {
 
 fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
     object.meta().uid.clone().unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use crds::PullBinding;
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    fn answer(code: u16, details: serde_json::Value) -> kube::Error {
+        let status = json!({"status": "Failure", "code": code, "details": details});
+        kube::Error::Api(Box::new(serde_json::from_value::<Status>(status).unwrap()))
+    }
+
+    #[test]
+    fn of_an_object_that_is_gone_nothing_is_remembered() {
+        let statuses = Statuses::default();
+        let object = |version: &str| PullBinding {
+            metadata: kube::api::ObjectMeta {
+                uid: Some("1".to_owned()),
+                resource_version: Some(version.to_owned()),
+                ..Default::default()
+            },
+            ..serde_json::from_value(json!({"metadata": {}, "spec": {"groupRef": {"name": "a"}}})).unwrap()
+        };
+        statuses.note(&object("7"), &"status");
+        assert!(statuses.is_own(&object("7")));
+        statuses.forget("1");
+        assert!(!statuses.is_own(&object("7")) && statuses.0.lock().is_empty());
+    }
+
+    #[test]
+    fn what_others_cause_passes_and_what_the_operator_does_wrong_does_not() {
+        for code in [404, 409, 410, 429, 500, 502, 503, 504] {
+            assert!(Error::Api(answer(code, json!({}))).is_passing(), "{code}");
+        }
+        for code in [400, 401, 403, 405, 415, 422] {
+            assert!(!Error::Api(answer(code, json!({}))).is_passing(), "{code}");
+        }
+        let ends = json!({"causes": [{"reason": "NamespaceTerminating", "message": "namespace a ends"}]});
+        assert!(Error::Api(answer(403, ends)).is_passing());
+        assert!(Error::Finalizer(answer(422, json!({}))).is_passing());
+        assert!(!Error::Finalizer(answer(400, json!({}))).is_passing());
+    }
 }

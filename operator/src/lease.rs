@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::args::Arguments;
 
-/// Name of the Lease.
+/// Name of the Lease. The chart makes it, without saying who leads; where it is not there, it is made.
 pub const LEASE: &str = "dependency-proxy-operator";
 /// Seconds after which a leader that says nothing more is replaced.
 const LEASE_SECONDS: u64 = 15;

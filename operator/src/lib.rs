@@ -9,6 +9,7 @@ pub mod args;
 pub mod binding;
 pub mod condition;
 pub mod context;
+pub mod drive;
 pub mod event;
 pub mod group;
 pub mod instance;

@@ -23,7 +23,7 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reconcile {
     pub kind: &'static str,
-    /// ok, retry or error.
+    /// ok; retry: what failed passes, the API server is away or busy, or somebody else was faster; error: it does not.
     pub result: &'static str,
 }
 
@@ -101,5 +101,52 @@ impl Metrics {
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
         metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// As README's table has them: name, labels, type.
+    fn registered() -> BTreeSet<String> {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        // A family is printed once it has a value.
+        metrics.reconciles.get_or_create(&Reconcile { kind: "PullBinding", result: "ok" }).inc();
+        metrics.reconcile_duration.get_or_create(&Kind { kind: "PullBinding" }).observe(1.0);
+        metrics.objects.get_or_create(&Objects { kind: "PullBinding", ready: "true" }).set(1);
+        metrics.rendered_bytes.get_or_create(&Proxy { proxy: "a/main".to_owned() }).set(1);
+        let mut text = String::new();
+        assert!(prometheus_client::encoding::text::encode(&mut text, &registry).is_ok());
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE dependency_proxy_operator_"));
+        let rows = types.filter_map(|line| line.split_once(' ')).map(|(family, kind)| {
+            let (name, kind) = match kind {
+                "counter" => (format!("{family}_total"), kind),
+                "info" => (format!("{family}_info"), "gauge"),
+                _ => (family.to_owned(), kind),
+            };
+            let prefix = format!("dependency_proxy_operator_{family}");
+            let sample = text.lines().find(|line| line.starts_with(&prefix)).unwrap_or_default();
+            let labels = sample.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+            let labels = labels.map(|(labels, _)| labels.split(',')).into_iter().flatten();
+            let labels = labels.filter_map(|label| label.split('=').next()).filter(|label| *label != "le");
+            let labels = labels.collect::<Vec<_>>().join(",");
+            let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+            format!("`{name}{labels}` | {kind}")
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn readme_has_a_row_for_each_metric_with_its_labels_and_type_and_no_other() {
+        let readme = include_str!("../../README.md");
+        let table = readme.split("\n## The operator's metrics\n").nth(1).unwrap_or_default();
+        let table = table.split("\n## ").next().unwrap_or_default();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+        let rows = rows.map(|row| format!("`{}", row.split(" | ").take(2).collect::<Vec<_>>().join(" | ")));
+        assert_eq!(rows.collect::<BTreeSet<_>>(), registered());
     }
 }

@@ -1,21 +1,18 @@
 //! The process: reach the API server, win the lease, run the controllers, hand the lease over.
 
-use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use config::Kind;
-use crds::{DependencyProxy, DependencyProxyGroup, PullBinding, RegistryUpstream, VirtualRegistry};
+use crds::{DependencyProxy, DependencyProxyGroup, RegistryUpstream, VirtualRegistry};
 use futures_util::future::join_all;
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::{Action, Config};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
@@ -23,21 +20,20 @@ use kube::{Client, Resource};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::apply::{Applier, FIELD_MANAGER};
 use crate::args::Arguments;
-use crate::context::{Context, Error, Statuses};
-use crate::metrics::{self, Metrics};
+use crate::context::{Context, Memory};
+use crate::drive::drive;
+use crate::metrics::Metrics;
 use crate::watch::{Feed, Scope, Sight};
 use crate::world::{self, Maker, Reports, World};
 use crate::{binding, group, instance, lease, registry, upstream};
 
-/// Reconciles of a kind at once.
-const AT_ONCE: u16 = 16;
 /// How long reconciles that have begun may take when the operator stops. A controller that has not listed its objects
 /// yet does not end at all.
 const LAST_WORK: Duration = Duration::from_secs(3);
@@ -61,6 +57,8 @@ pub enum StartError {
     Signals(std::io::Error),
     #[error("the HTTP client: {0}")]
     Http(#[from] reqwest::Error),
+    #[error("a part of it broke: {0}")]
+    Broken(#[from] JoinError),
 }
 
 /// Runs until SIGTERM, SIGINT, or until the lease is lost.
@@ -101,7 +99,7 @@ pub async fn run(arguments: Arguments) -> Result<(), StartError> {
     };
     let operating = operate(&client, &arguments, &scope, &metrics, &admin, end.clone());
     let result = tokio::select! {
-        () = operating => Ok(()),
+        ended = operating => ended,
         () = overdue => Ok(()),
         () = leadership.lost() => Err(StartError::LeaseLost),
     };
@@ -164,15 +162,18 @@ async fn operate(
     metrics: &Metrics,
     admin: &Admin,
     stop: CancellationToken,
-) {
+) -> Result<(), StartError> {
     let changes = Arc::new(Notify::new());
-    let statuses = Arc::<Statuses>::default();
-    let (sight, feeds, background) = Sight::open(client, scope, &changes, &statuses);
+    let memory = Memory {
+        statuses: Arc::default(),
+        applier: Arc::new(Applier::new(client.clone())),
+        reports: Reports::new(changes.clone()),
+    };
+    let (sight, feeds, background) = Sight::open(client, scope, &changes, &memory);
     let sight = Arc::new(sight);
     *admin.sight.lock() = Some(sight.clone());
     let (publish, worlds) = watch::channel(Arc::new(World::default()));
-    let reports = Reports::new(changes.clone());
-    let maker = Maker::new(client.clone(), sight, reports.clone(), metrics.clone());
+    let maker = Maker::new(client.clone(), sight, memory.reports.clone(), metrics.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(maker.run(changes, publish));
     for watch in background {
@@ -183,24 +184,21 @@ async fn operate(
         client: client.clone(),
         http: reqwest::Client::builder().no_proxy().build().unwrap_or_default(),
         world: worlds.clone(),
-        reports,
+        memory,
         recorder: Recorder::new(client.clone(), reporter),
         metrics: metrics.clone(),
-        applier: Applier::new(client.clone()),
         discovery: crate::optional::Discovery::default(),
         proxy_image: arguments.proxy_image.clone(),
         namespace: arguments.namespace.clone(),
         pushes: instance::Pushes::default(),
         shared_keys: Mutex::default(),
         built: Mutex::default(),
-        statuses,
     });
 
     let mut controllers = Vec::new();
     for feed in feeds.proxies {
         let news = world::changed_instances(worlds.clone());
-        let controller =
-            with_children(Controller::for_stream(feed.objects, feed.store).reconcile_on(news), client, scope);
+        let controller = with_children(controller(feed, news), client, scope);
         controllers.push(drive(controller, "DependencyProxy", instance::reconcile, &context, &stop).boxed());
     }
     macro_rules! controllers {
@@ -216,10 +214,51 @@ async fn operate(
         groups, DependencyProxyGroup, group::reconcile;
         upstreams, RegistryUpstream, upstream::reconcile;
         registries, VirtualRegistry, registry::reconcile;
-        bindings, PullBinding, binding::reconcile;
     }
-    join_all(controllers).await;
+    let children = feeds.secrets.into_iter().zip(feeds.config_maps).zip(scope.apis(client));
+    for (feed, ((secrets, config_maps), accounts)) in feeds.bindings.into_iter().zip(children) {
+        let applier = || context.memory.applier.clone();
+        let secrets = binding::drift::of_objects(secrets, feed.store.clone(), applier());
+        let config_maps = binding::drift::of_objects(config_maps, feed.store.clone(), applier());
+        let accounts = binding::drift::of_service_accounts(accounts, feed.store.clone());
+        let drift = stream::select_all([secrets.boxed(), config_maps.boxed(), accounts.boxed()]);
+        let news = world::changed(worlds.clone(), Kind::PullBinding);
+        let controller = controller(feed, news).reconcile_on(running(drift, &mut tasks));
+        controllers.push(drive(controller, "PullBinding", binding::reconcile, &context, &stop).boxed());
+    }
+    let result = tokio::select! {
+        _ = join_all(controllers) => Ok(()),
+        error = broken(&mut tasks) => Err(error.into()),
+    };
     tasks.shutdown().await;
+    result
+}
+
+/// A stream that goes on in a task of its own: the world is made of the watches in it, whatever controllers do.
+fn running<T: Send + 'static>(
+    stream: impl Stream<Item = T> + Send + 'static,
+    tasks: &mut JoinSet<()>,
+) -> impl Stream<Item = T> + Send + 'static {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tasks.spawn(async move {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(item) = stream.next().await {
+            // Nobody receives when the operator ends.
+            sender.send(item).ok();
+        }
+    });
+    stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)))
+}
+
+/// Waits until a task panics. Without one the operator would lead and do nothing.
+async fn broken(tasks: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match tasks.join_next().await {
+            Some(Err(error)) => return error,
+            Some(Ok(())) => {}
+            None => std::future::pending().await,
+        }
+    }
 }
 
 fn controller<K>(feed: Feed<K>, news: impl Stream<Item = ObjectRef<K>> + Send + 'static) -> Controller<K>
@@ -232,7 +271,8 @@ where
         + serde::de::DeserializeOwned
         + 'static,
 {
-    Controller::for_stream(feed.objects, feed.store).reconcile_on(news)
+    let store = feed.store.clone();
+    Controller::for_stream(feed.objects(), store).reconcile_on(news)
 }
 
 /// What somebody changes of an instance's objects is mended at once, and what becomes of its pods is told.
@@ -258,83 +298,18 @@ fn with_children(
     controller
 }
 
-/// Runs a controller until it is told to stop and its last reconcile has ended.
-fn drive<K, F, R>(
-    controller: Controller<K>,
-    kind: &'static str,
-    reconcile: F,
-    context: &Arc<Context>,
-    stop: &CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static
-where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + Send
-        + Sync
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + 'static,
-    F: Fn(Arc<K>, Arc<Context>) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Result<Action, Error>> + Send + 'static,
-{
-    let failures = Arc::new(Failures::default());
-    let remembered = failures.clone();
-    let stop = stop.clone();
-    controller
-        .with_config(Config::default().concurrency(AT_ONCE))
-        .graceful_shutdown_on(async move { stop.cancelled().await })
-        .run(
-            move |object: Arc<K>, context: Arc<Context>| {
-                let (reconcile, failures) = (reconcile.clone(), failures.clone());
-                async move {
-                    let began = Instant::now();
-                    let key = key(object.as_ref());
-                    let result = reconcile(object, context.clone()).await;
-                    let outcome = if result.is_ok() { "ok" } else { "error" };
-                    if result.is_ok() {
-                        failures.forget(&key);
-                    }
-                    let labels = metrics::Reconcile { kind, result: outcome };
-                    context.metrics.reconciles.get_or_create_owned(&labels).inc();
-                    let duration =
-                        context.metrics.reconcile_duration.get_or_create_owned(&metrics::Kind { kind });
-                    duration.observe(began.elapsed().as_secs_f64());
-                    result
-                }
-            },
-            move |object, error, _| {
-                let key = key(object.as_ref());
-                tracing::warn!(kind, object = %key, %error, "trying again");
-                Action::requeue(remembered.wait(&key))
-            },
-            context.clone(),
-        )
-        .for_each(move |result| {
-            // What failed in a reconcile was told above.
-            if let Err(kube::runtime::controller::Error::QueueError(error)) = result {
-                tracing::warn!(kind, %error, "a watch broke off; it is taken up again");
-            }
-            std::future::ready(())
-        })
-}
+#[cfg(test)]
+#[allow(clippy::panic, reason = "tests")]
+mod tests {
+    use super::*;
 
-fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
-    world::id_of(object).to_string()
-}
-
-/// How often each object failed in a row: kube has no back-off of its own per object.
-#[derive(Default)]
-struct Failures(Mutex<HashMap<String, u32>>);
-
-impl Failures {
-    fn wait(&self, key: &str) -> Duration {
-        let mut failures = self.0.lock();
-        let count = failures.entry(key.to_owned()).or_default();
-        *count += 1;
-        Duration::from_millis(250) * 2_u32.pow((*count - 1).min(7))
-    }
-
-    fn forget(&self, key: &str) {
-        self.0.lock().remove(key);
+    #[tokio::test]
+    async fn a_task_that_panics_is_noticed_among_those_that_run_and_end() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending());
+        tasks.spawn(async {});
+        tasks.spawn(async { panic!("the world") });
+        let error = tokio::time::timeout(Duration::from_secs(10), broken(&mut tasks)).await;
+        assert!(error.is_ok_and(|error| error.is_panic()));
     }
 }

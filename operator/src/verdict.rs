@@ -30,7 +30,12 @@ pub fn conditions(before: &[Condition], verdict: &Verdict, now: Timestamp) -> Co
     match verdict.serving {
         Serving::Yes => conditions.set("Programmed", State::True, "Programmed", "every ready pod has it"),
         Serving::Unheard | Serving::Pending => {
-            conditions.set("Programmed", State::Unknown, "Pending", "waiting until every ready pod has it");
+            conditions.set(
+                "Programmed",
+                State::Unknown,
+                "Pending",
+                "waiting until pods are ready and have it",
+            );
         }
         Serving::Older => {
             let message = "pods serve its last good version, less what was taken out since; what was added does not hold";
@@ -88,7 +93,7 @@ where
         + DeserializeOwned,
     S: Serialize,
 {
-    if !context.statuses.is_news(object, current, status) {
+    if !context.memory.statuses.is_news(object, current, status) {
         return Ok(());
     }
     let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
@@ -98,7 +103,7 @@ where
         Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
         result => result?,
     };
-    context.statuses.note(&made, status);
+    context.memory.statuses.note(&made, status);
     announce(&context.recorder, &object.object_ref(&()), before, now).await;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What a PullBinding gives to a namespace, and that it takes all of it back.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +11,9 @@ use serde_json::{Value, json};
 use crate::ground::Ground;
 use crate::pod::FakePod;
 use crate::stage::{Stage, group, object, proxy};
+
+/// For what takes moments; whoever only looks from time to time does so every 30 s and more.
+const SOON: Duration = Duration::from_secs(10);
 
 /// The binding `ci` of the group `team`, with everything it may ask for.
 fn binding() -> Value {
@@ -144,6 +148,19 @@ async fn somebody_elses_secret_is_not_touched() {
 }
 
 #[tokio::test]
+async fn a_name_that_somebody_else_gives_up_is_taken() {
+    let Some((stage, _pod)) = served().await else { return };
+    let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pull"}});
+    stage.apply(foreign).await;
+    stage.apply(binding()).await;
+    stage.says("PullBinding", "ci", "ResolvedRefs", "False", "NameConflict").await;
+    stage.delete("Secret", "pull").await;
+    // Somebody else's objects wake nobody: they are looked at every half a minute.
+    stage.says("PullBinding", "ci", "Ready", "True", "Programmed").await;
+    stage.comes("Secret", "pull").await;
+}
+
+#[tokio::test]
 async fn a_service_account_that_comes_late_gets_its_pull_secret() {
     let Some((stage, _pod)) = served().await else { return };
     let mut late = binding();
@@ -151,9 +168,42 @@ async fn a_service_account_that_comes_late_gets_its_pull_secret() {
     stage.apply(late).await;
     let message = stage.says("PullBinding", "ci", "ResolvedRefs", "False", "ServiceAccountNotFound").await;
     assert!(message.contains("no ServiceAccount late"), "{message}");
-    // It is not watched: it is looked for from time to time.
     stage.apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "late"}})).await;
+    let came = Instant::now();
     stage.until("ServiceAccount", "late", "has the pull secret", has_pull_secret("pull")).await;
+    assert!(came.elapsed() < SOON, "it took {:?}", came.elapsed());
+    stage.says("PullBinding", "ci", "Ready", "True", "Programmed").await;
+}
+
+#[tokio::test]
+async fn what_somebody_takes_from_a_binding_or_changes_comes_back() {
+    let Some((stage, _pod)) = served().await else { return };
+    stage.apply(binding()).await;
+    stage.says("PullBinding", "ci", "Ready", "True", "Programmed").await;
+    for (kind, name) in [("Secret", "pull"), ("Secret", "secret-variables"), ("ConfigMap", "variables")] {
+        let before = stage.comes(kind, name).await;
+        stage.delete(kind, name).await;
+        let deleted = Instant::now();
+        let is_new = |now: &Value| !now.is_null() && now["metadata"]["uid"] != before["metadata"]["uid"];
+        let now = stage.until(kind, name, "is there again", is_new).await;
+        assert_eq!(now["data"], before["data"], "the same password");
+        assert!(deleted.elapsed() < SOON, "{kind} {name} is back after {:?}", deleted.elapsed());
+    }
+    let changed = Instant::now();
+    let before = stage.comes("ConfigMap", "variables").await["data"].clone();
+    let other = json!({"data": {"CI_DEPENDENCY_PROXY_SERVER": "elsewhere.example.com:443"}});
+    stage.patch("ConfigMap", "variables", other).await;
+    stage.until("ConfigMap", "variables", "is as it was", |now| now["data"] == before).await;
+    // As GitOps does that writes its own list.
+    stage.patch("ServiceAccount", "default", json!({"imagePullSecrets": [{"name": "others"}]})).await;
+    let account = stage.until("ServiceAccount", "default", "has it again", has_pull_secret("pull")).await;
+    assert!(pull_secrets(&account).contains("others"));
+    assert!(changed.elapsed() < SOON, "it took {:?}", changed.elapsed());
+
+    // Without what is kept of it, a new password takes the place of the old one.
+    let before = stage.comes("Secret", "pull").await["data"].clone();
+    stage.delete("Secret", "ci-dependency-proxy-credentials").await;
+    stage.until("Secret", "pull", "has another password", |now| now["data"] != before).await;
     stage.says("PullBinding", "ci", "Ready", "True", "Programmed").await;
 }
 

@@ -10,6 +10,41 @@ use crate::stage::{Stage, account, group, object, proxy, upstream};
 const GROUP: &str = "DependencyProxyGroup";
 
 #[tokio::test]
+async fn nothing_is_ready_while_no_pod_is() {
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(proxy("main")).await;
+    stage.apply(group("team", "team-a")).await;
+    let pod = FakePod::of(&stage, "main").await;
+    let binding = json!({"groupRef": {"name": "team"}, "pullSecretName": "pull"});
+    stage.apply(object("PullBinding", "ci", binding)).await;
+    let kinds = [("DependencyProxyGroup", "team"), ("PullBinding", "ci")];
+    for (kind, name) in kinds {
+        stage.says(kind, name, "Ready", "True", "Programmed").await;
+    }
+    pod.is_ready(&stage, false).await;
+    for (kind, name) in kinds {
+        stage.says(kind, name, "Ready", "False", "Pending").await;
+    }
+    pod.is_ready(&stage, true).await;
+    for (kind, name) in kinds {
+        stage.says(kind, name, "Ready", "True", "Programmed").await;
+    }
+    // Made again under its name, it has no pods yet: those of the other have gone with it.
+    stage.delete("DependencyProxy", "main").await;
+    stage.says("DependencyProxyGroup", "team", "ResolvedRefs", "False", "ProxyNotFound").await;
+    stage.delete("Pod", &pod.name).await;
+    stage.goes("Pod", &pod.name).await;
+    stage.apply(proxy("main")).await;
+    for (kind, name) in kinds {
+        stage.says(kind, name, "Programmed", "Unknown", "Pending").await;
+    }
+    let _pod = FakePod::of(&stage, "main").await;
+    for (kind, name) in kinds {
+        stage.says(kind, name, "Ready", "True", "Programmed").await;
+    }
+}
+
+#[tokio::test]
 async fn of_two_groups_with_one_path_the_older_serves_and_the_other_follows_it() {
     let Some(stage) = Stage::new().await else { return };
     stage.apply(proxy("main")).await;

@@ -1,10 +1,16 @@
 //! One operator leads; another takes over when it ends.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use harness::api_server::ApiServer;
 use harness::operator::{Arguments, Operator};
+use harness::tool;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
 
+use crate::ground::Ground;
 use crate::relay::Relay;
 use crate::stage::{Stage, group, proxy};
 
@@ -49,6 +55,32 @@ async fn a_lease_that_is_given_back_while_a_standby_begins_is_taken_at_once() {
     second.leads().await;
     let took = given_back.elapsed();
     assert!(took < Duration::from_secs(5), "it took {took:?}\n{}", second.log());
+}
+
+#[tokio::test]
+async fn the_lease_is_the_charts_and_stays_away_when_it_is_deleted() {
+    let Some(ground) = Ground::new().await else { return };
+    let Some(server) = ApiServer::shared().await else { return };
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/dependency-proxy");
+    let mut helm = Command::new(tool::built("helm"));
+    helm.args(["template", "dependency-proxy", chart, "--namespace", &ground.namespace]);
+    helm.args(["--kube-version", "1.34.0", "--show-only", "templates/lease.yaml"]);
+    let rendered = helm.output().expect("helm runs");
+    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+    ground.kubectl.apply(&String::from_utf8(rendered.stdout).unwrap()).await;
+    let leases = Api::<Lease>::namespaced(ground.client.clone(), &ground.namespace);
+    let arguments = Arguments::new(server.kubeconfig(), &ground.namespace);
+    let mut operator = Operator::start(&arguments).await;
+    let all = leases.list(&ListParams::default()).await.unwrap().items;
+    let [lease] = all.as_slice() else { panic!("one Lease, not {all:?}") };
+    assert_eq!(lease.labels().get("app.kubernetes.io/instance").unwrap(), "dependency-proxy");
+    let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+    assert_eq!(holder, Some(arguments.pod_name));
+
+    // As an uninstall does, while the operator still ends.
+    leases.delete(&lease.name_any(), &DeleteParams::default()).await.unwrap();
+    operator.ended().await;
+    assert_eq!(leases.list(&ListParams::default()).await.unwrap().items, []);
 }
 
 #[tokio::test]

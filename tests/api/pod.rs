@@ -29,6 +29,7 @@ const PORT: u16 = 9090;
 /// A pod of an instance. Its port closes when it is dropped; the object stays.
 pub(crate) struct FakePod {
     pub(crate) name: String,
+    instance: String,
     state: Arc<Mutex<Story>>,
     server: AbortHandle,
 }
@@ -77,7 +78,21 @@ impl FakePod {
         }});
         let api = stage.of("Pod");
         api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-        Self { name, state, server: server.abort_handle() }
+        Self { name, instance: instance.to_owned(), state, server: server.abort_handle() }
+    }
+
+    /// It becomes ready, or is so no more.
+    pub(crate) async fn is_ready(&self, stage: &Stage, is_ready: bool) {
+        let status = if is_ready { "True" } else { "False" };
+        let patch = json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
+        stage
+            .of("Pod")
+            .patch_status(&self.name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+        // Of a real one the Deployment's status tells.
+        let look = json!({"metadata": {"annotations": {"test.example.com/ready": status}}});
+        stage.patch("DependencyProxy", &self.instance, look).await;
     }
 
     /// From now on it takes no new documents.

@@ -38,6 +38,8 @@ enum Closed {
     Nothing,
     Everything,
     ListsOf(&'static str),
+    /// Whoever asks is told that it failed.
+    FailsFor(&'static str),
 }
 
 #[derive(Clone)]
@@ -94,6 +96,11 @@ impl Relay {
         self.closed.send_replace(Closed::ListsOf(resource));
     }
 
+    /// What concerns these objects is answered with 502.
+    pub(crate) fn fail_for(&self, resource: &'static str) {
+        self.closed.send_replace(Closed::FailsFor(resource));
+    }
+
     /// Everything gets through again.
     pub(crate) fn resume(&self) {
         self.closed.send_replace(Closed::Nothing);
@@ -117,9 +124,13 @@ impl Relay {
 }
 
 impl Closed {
+    fn fails(self, calls: &[Call]) -> bool {
+        matches!(self, Self::FailsFor(name) if calls.iter().any(|(_, resource, _)| resource == name))
+    }
+
     fn holds(self, calls: &[Call]) -> bool {
         match self {
-            Self::Nothing => false,
+            Self::Nothing | Self::FailsFor(_) => false,
             Self::Everything => true,
             Self::ListsOf(name) => calls.iter().any(|(_, resource, verb)| resource == name && verb == "list"),
         }
@@ -136,8 +147,12 @@ async fn pass(State(way): State<Way>, request: Request) -> Response {
     let mut closed = way.closed.clone();
     let line = format!("{} {}", request.method(), request.uri());
     let calls = calls(&request);
+    let fails = closed.borrow().fails(&calls);
     way.asked.send_modify(|asked| asked.extend(calls.iter().cloned()));
     let _ = closed.wait_for(|closed| !closed.holds(&calls)).await;
+    if fails {
+        return failed();
+    }
     let (mut parts, body) = request.into_parts();
     // The client on the other side says these for itself.
     parts.headers.remove(http::header::HOST);

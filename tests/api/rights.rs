@@ -168,6 +168,10 @@ async fn journey(mut stage: Stage) -> Stage {
         stage.goes(kind, CHILD).await;
     }
     stage.comes("PersistentVolumeClaim", CHILD).await;
+    // The bucket's credentials too, and nothing else that is secret.
+    stage.goes("Secret", "main-dependency-proxy-storage").await;
+    stage.comes("Secret", "main-dependency-proxy-keys").await;
+    stage.comes("Secret", "main-dependency-proxy-documents").await;
     let rename = json!({"spec": {"pullSecretName": "renamed", "ciVariables": null}});
     stage.patch("PullBinding", "ci", rename).await;
     stage.goes("Secret", "pull").await;

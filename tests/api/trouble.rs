@@ -231,6 +231,29 @@ async fn without_the_definitions_it_ends_with_a_sentence() {
 }
 
 #[tokio::test]
+async fn what_the_api_server_fails_to_do_is_tried_again_and_no_error_of_the_operators() {
+    let Some(mut stage) = Stage::new().await else { return };
+    let Some(server) = harness::api_server::ApiServer::shared().await else { return };
+    let relay = crate::relay::Relay::start(server, None).await;
+    stage.operator.terminate().await;
+    let arguments =
+        harness::operator::Arguments { kubeconfig: relay.kubeconfig().to_owned(), ..stage.arguments.clone() };
+    stage.operator = Operator::start(&arguments).await;
+    relay.fail_for("dependencyproxygroups/status");
+    stage.apply(proxy("main")).await;
+    stage.apply(group("team", "team-a")).await;
+    relay.is_asked("dependencyproxy.dev", "dependencyproxygroups/status", "patch").await;
+    relay.resume();
+    stage.says("DependencyProxyGroup", "team", "Accepted", "True", "Accepted").await;
+    let count = async |result: &str| {
+        let name = format!("reconciles_total{{kind=\"DependencyProxyGroup\",result=\"{result}\"}}");
+        stage.operator.metric(&name).await.unwrap_or_default()
+    };
+    assert!(count("retry").await >= 1.0, "{}", stage.operator.log());
+    assert_eq!(count("error").await, 0.0, "{}", stage.operator.log());
+}
+
+#[tokio::test]
 async fn an_operator_that_was_cut_off_from_the_api_server_goes_on_when_it_is_back() {
     let Some(mut stage) = Stage::new().await else { return };
     let Some(server) = harness::api_server::ApiServer::shared().await else { return };

@@ -56,6 +56,11 @@ async fn an_upgrade_brings_newer_definitions_and_an_uninstall_leaves_them_and_no
         .succeeds()
         .text;
     assert!(left.trim().is_empty() || left.contains("No resources found"), "stray: {left}");
+    // By name: what an operator makes for itself has no labels.
+    let lease =
+        ["get", "lease", "dependency-proxy-operator", "-n", NAMESPACE, "--ignore-not-found", "-o", "name"];
+    let lease = kubectl.run(&lease).await.succeeds().text;
+    assert!(lease.trim().is_empty(), "stray: {lease}");
     let roles = kubectl
         .run(&[
             "get",

@@ -30,9 +30,13 @@
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
-# imagePullSecrets of a service account is one list of several owners: read, and patched with its resourceVersion.
+# imagePullSecrets of a service account is one list of several owners: watched, read, and patched with its
+# resourceVersion.
 - apiGroups: [""]
-  resources: [serviceaccounts, persistentvolumeclaims]
+  resources: [serviceaccounts]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
   verbs: [get, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]

@@ -67,10 +67,12 @@ impl Credentials {
     pub(super) fn next(&self, now: Timestamp, times: Times, taken: &[String]) -> Result<Self, NoRandomness> {
         let mut next = self.clone();
         next.passwords.retain(|_, password| password.expires.is_none_or(|end| now < end));
-        let made = now.strftime(ID).to_string();
+        let made = id(now);
         let newest = next.passwords.keys().next_back().cloned();
         match newest {
             None => {
+                // Pods may still take one of this second, which somebody has deleted.
+                let made = if taken.contains(&made) { id(now + SignedDuration::from_secs(1)) } else { made };
                 next.passwords.insert(made, Password { text: random()?, expires: None });
             }
             Some(newest) if next.current.as_ref() != Some(&newest) => {
@@ -92,6 +94,11 @@ impl Credentials {
     /// The password that is handed out.
     pub(super) fn current(&self) -> Option<&str> {
         Some(self.passwords.get(self.current.as_ref()?)?.text.as_str())
+    }
+
+    /// Whether what is handed out is among those that every ready pod takes.
+    pub(super) fn is_taken(&self, taken: &[String]) -> bool {
+        self.current.as_ref().is_some_and(|current| taken.contains(current))
     }
 
     /// When what is handed out ends, its overlap counted.
@@ -120,6 +127,10 @@ impl Credentials {
         }
         data
     }
+}
+
+fn id(made: Timestamp) -> String {
+    made.strftime(ID).to_string()
 }
 
 fn made_at(id: &str) -> Option<Timestamp> {
@@ -165,6 +176,14 @@ mod tests {
         assert_eq!((ids(&made).len(), made.current()), (1, None));
         assert!(made.next(at(1), TIMES, &[]).unwrap().current().is_none());
         assert!(made.next(at(1), TIMES, &ids(&made)).unwrap().current().is_some());
+    }
+
+    #[test]
+    fn one_in_place_of_a_lost_one_is_told_from_it_within_the_same_second() {
+        let lost = Credentials::none("u").next(at(0), TIMES, &[]).unwrap();
+        let made = Credentials::none("u").next(at(0), TIMES, &ids(&lost)).unwrap();
+        assert!(made.next(at(0), TIMES, &ids(&lost)).unwrap().current().is_none(), "pods take the lost one");
+        assert!(made.next(at(0), TIMES, &ids(&made)).unwrap().current().is_some());
     }
 
     #[test]

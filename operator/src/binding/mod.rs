@@ -2,6 +2,7 @@
 
 mod build;
 mod credentials;
+pub mod drift;
 mod service_accounts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,7 @@ pub const FINALIZER: &str = "dependencyproxy.dev/service-accounts";
 const GRANTED: &str = "dependencyproxy.dev/granted";
 /// On the credentials' Secret: which other objects were made.
 const MADE: &str = "dependencyproxy.dev/made";
-/// For what waits for somebody else's object that is not watched.
+/// For what waits for somebody else's object that wakes nobody.
 const LATER: Duration = Duration::from_secs(30);
 /// For what is called again when it changes: nothing is missed where that fails.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -53,10 +54,11 @@ pub async fn reconcile(binding: Arc<PullBinding>, context: Arc<Context>) -> Resu
             Event::Cleanup(binding) => clean_up(&binding, &context).await,
         }
     });
+    use kube::runtime::finalizer::Error as Failure;
     result.await.map_err(|error| match error {
-        kube::runtime::finalizer::Error::ApplyFailed(error)
-        | kube::runtime::finalizer::Error::CleanupFailed(error) => error,
-        other => Error::Finalizer(other.to_string()),
+        Failure::ApplyFailed(error) | Failure::CleanupFailed(error) => error,
+        Failure::AddFinalizer(error) | Failure::RemoveFinalizer(error) => Error::Finalizer(error),
+        Failure::UnnamedObject | Failure::InvalidFinalizer => Error::Unnamed(error.to_string()),
     })
 }
 
@@ -92,6 +94,8 @@ async fn apply(binding: &PullBinding, context: &Context) -> Result<Action, Error
 struct Standing {
     expires_at: Option<Timestamp>,
     is_handed_out: bool,
+    /// Ready pods take what is handed out.
+    is_taken: bool,
     prefix: Option<String>,
     /// What keeps it from being as it shall be: reason and sentence.
     trouble: Option<(&'static str, String)>,
@@ -121,6 +125,7 @@ async fn hand_out(
     let grant =
         next.current().map(|password| Grant { url: url.clone(), path, username: &username, password });
     state.is_handed_out = grant.is_some();
+    state.is_taken = next.is_taken(tokens);
     state.expires_at = next.expires_at(times);
     state.prefix = Some(format!("{}/{path}/dependency_proxy/containers", authority(&url)));
     let before_it = Marks::of(kept.as_ref());
@@ -137,7 +142,7 @@ async fn hand_out(
         return Ok(LATER);
     }
     for object in &objects {
-        let outcome = context.applier.apply(object).await?;
+        let outcome = context.memory.applier.apply(object).await?;
         state.trouble = state.trouble.take().or_else(|| trouble(object, outcome));
     }
     let missing = grant_accounts(&id, &before_it.granted, &wanted.granted, context).await?;
@@ -150,13 +155,16 @@ async fn hand_out(
             keep(binding, &next, &wanted, context).await?;
         }
     }
+    let is_hindered = state.trouble.is_some();
     if let Some(account) = missing {
         let message =
             format!("there is no ServiceAccount {account} in namespace {}; create it", id.namespace);
         state.trouble.get_or_insert(("ServiceAccountNotFound", message));
+    }
+    if is_hindered {
         return Ok(LATER);
     }
-    // What waits for pods is called again when they have it.
+    // What waits for pods is called again when they have it, and whoever waits for a service account when it comes.
     Ok(if state.is_handed_out { next.rest(now, times) } else { RESYNC })
 }
 
@@ -198,7 +206,7 @@ async fn keep(
     context: &Context,
 ) -> Result<Option<(&'static str, String)>, Error> {
     let object = build::kept(binding, credentials.data(), marks.annotations());
-    let outcome = context.applier.apply(&object).await?;
+    let outcome = context.memory.applier.apply(&object).await?;
     Ok(trouble(&object, outcome))
 }
 
@@ -307,13 +315,13 @@ async fn write_status(
     let mut conditions = conditions(before, verdict, context.now());
     match &state.trouble {
         Some((reason, message)) => conditions.set("ResolvedRefs", State::False, reason, message.clone()),
-        None if !state.is_handed_out && verdict.serving != Serving::No => {
-            let message = "waiting until every ready pod takes the credential";
-            conditions.set("Programmed", State::Unknown, "Pending", message);
-        }
         // What was handed out works, also while pods take later changes.
-        None if state.is_handed_out => {
+        None if state.is_handed_out && state.is_taken => {
             conditions.set("Programmed", State::True, "Programmed", "every ready pod takes the credential");
+        }
+        None if verdict.serving != Serving::No => {
+            let message = "waiting until pods are ready and take the credential";
+            conditions.set("Programmed", State::Unknown, "Pending", message);
         }
         None => {}
     }

@@ -101,13 +101,15 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     };
     let is_current = rendering.hash().is_some_and(|hash| pods.all_have(hash));
     let pushed = is_current.then(|| rendering.clone());
-    context.reports.add(&id, Report { rendering: pushed, upstreams: pods.upstreams() });
+    let is_served = pods.ready().next().is_some();
+    let report = Report { is_served, rendering: pushed, upstreams: pods.upstreams() };
+    context.memory.reports.add(&proxy.uid().unwrap_or_default(), report);
     let all_known = pods.upstreams().values().all(|upstream| upstream.reachable.is_some());
     let settled = write_status(&proxy, &rendering, refusal, optional, &pods, &context).await? && all_known;
     Ok(Action::requeue(match (is_pushed && !is_waiting, settled) {
         (false, _) => SOON,
         (true, false) => LATER,
-        (true, true) if pods.ready().next().is_some() => HEALTH,
+        (true, true) if is_served => HEALTH,
         (true, true) => RESYNC,
     }))
 }
@@ -162,7 +164,7 @@ async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) 
         ..Secret::default()
     };
     let object = Object::of(&made);
-    let outcome = context.applier.apply(&object).await?;
+    let outcome = context.memory.applier.apply(&object).await?;
     Ok(match (Refusal::of(&object, outcome), known) {
         (Some(refusal), _) => Provision::Refused(refusal),
         (None, Some(_)) => provision,
@@ -179,7 +181,7 @@ async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Opt
         leave_replicas(plan, context).await?;
     }
     for object in &objects {
-        let outcome = context.applier.apply(object).await?;
+        let outcome = context.memory.applier.apply(object).await?;
         refusal = refusal.or_else(|| Refusal::of(object, outcome));
     }
     let names = objects.iter().map(|object| (object.resource.kind.clone(), object.name.clone()));
@@ -190,7 +192,7 @@ async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Opt
             plan.id.name
         );
         for resource in build::prunable(&optional) {
-            context.applier.prune(&resource, &plan.id.namespace, &labels, &objects).await?;
+            context.memory.applier.prune(&resource, &plan.id.namespace, &labels, &objects).await?;
         }
         context.built.lock().insert(plan.id.clone(), names);
     }
@@ -310,7 +312,7 @@ async fn write_status(
         .rendered_bytes
         .get_or_create_owned(&crate::metrics::Proxy { proxy: id.to_string() })
         .set(bytes);
-    if context.statuses.is_news(proxy, proxy.status.as_ref(), &status) {
+    if context.memory.statuses.is_news(proxy, proxy.status.as_ref(), &status) {
         let patch = json!({"apiVersion": crds::API_VERSION, "kind": "DependencyProxy", "status": status});
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let made = match api.patch_status(&id.name, &parameters, &Patch::Apply(patch)).await {
@@ -319,7 +321,7 @@ async fn write_status(
         };
         let before = proxy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         announce(&context.recorder, &proxy.object_ref(&()), before, &status.conditions).await;
-        context.statuses.note(&made, &status);
+        context.memory.statuses.note(&made, &status);
     }
     let settled = |kind: &str, wanted: &str| {
         status.conditions.iter().any(|condition| condition.type_ == kind && condition.status == wanted)

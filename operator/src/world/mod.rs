@@ -54,15 +54,18 @@ pub struct World {
 /// What the pods of an instance said last.
 #[derive(Clone)]
 pub struct Report {
+    /// Whether a pod is ready.
+    pub is_served: bool,
     /// What every ready pod had last; none where they never had the same.
     pub rendering: Option<Arc<Rendering>>,
     pub upstreams: BTreeMap<String, UpstreamReport>,
 }
 
-/// Reports of all instances. Whoever adds one makes the world anew.
+/// Reports of all instances, by uid: one that is made again under its name has said nothing yet. Whoever adds one makes
+/// the world anew.
 #[derive(Clone, Default)]
 pub struct Reports {
-    by_instance: Arc<Mutex<HashMap<ObjectId, Report>>>,
+    by_instance: Arc<Mutex<HashMap<String, Report>>>,
     changes: Arc<Notify>,
 }
 
@@ -72,14 +75,15 @@ impl Reports {
         Self { by_instance: Arc::default(), changes }
     }
 
-    /// Takes note of what pods said. While documents are on their way, those that all pods had before stay noted.
-    pub fn add(&self, instance: &ObjectId, mut report: Report) {
+    /// Takes note of what pods said. While documents are on their way, those that all pods had before stay noted; where
+    /// no pod is ready, none are served.
+    pub fn add(&self, instance: &str, mut report: Report) {
         let mut all = self.by_instance.lock();
         let before = all.get(instance).cloned();
-        if report.rendering.is_none() {
+        if report.rendering.is_none() && report.is_served {
             report.rendering = before.as_ref().and_then(|before| before.rendering.clone());
         }
-        all.insert(instance.clone(), report.clone());
+        all.insert(instance.to_owned(), report.clone());
         drop(all);
         let pointer = |report: &Report| report.rendering.as_ref().map(Arc::as_ptr);
         let is_news = before.is_none_or(|before| {
@@ -91,8 +95,12 @@ impl Reports {
     }
 
     #[must_use]
-    pub fn get(&self, instance: &ObjectId) -> Option<Report> {
+    pub fn get(&self, instance: &str) -> Option<Report> {
         self.by_instance.lock().get(instance).cloned()
+    }
+
+    pub(crate) fn forget(&self, instance: &str) {
+        self.by_instance.lock().remove(instance);
     }
 }
 
@@ -177,7 +185,9 @@ impl Maker {
         let mut world = World::default();
         for (id, members) in &collection.instances {
             let Some(rendering) = render(members, &mut sources, self.instances.get(id)) else { continue };
-            verdict::of_instance(&mut world, id, members, &rendering, self.reports.get(id).as_ref());
+            let uid = members.proxy.as_ref().and_then(|proxy| proxy.metadata.uid.as_ref());
+            let report = uid.and_then(|uid| self.reports.get(uid));
+            verdict::of_instance(&mut world, id, members, &rendering, report.as_ref());
             world.instances.insert(id.clone(), rendering);
         }
         verdict::of_loose(&mut world, &collection.loose, &mut sources);

@@ -11,6 +11,7 @@ mod scaling;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::ObjectMeta;
 use kube::core::ApiResource;
@@ -49,6 +50,8 @@ pub(super) fn prunable(optional: &Optional) -> Vec<ApiResource> {
         ApiResource::erase::<Ingress>(&()),
         ApiResource::erase::<NetworkPolicy>(&()),
         ApiResource::erase::<CronJob>(&()),
+        // The store's credentials, where it has become one without. The keys do not have the labels.
+        ApiResource::erase::<Secret>(&()),
     ];
     kinds.extend(optional.gateway.then(http_route));
     kinds.extend(optional.cert_manager.then(certificate));
