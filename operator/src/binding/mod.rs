@@ -319,7 +319,7 @@ async fn write_status(
         None if state.is_handed_out && state.is_taken => {
             conditions.set("Programmed", State::True, "Programmed", "every ready pod takes the credential");
         }
-        None if verdict.serving != Serving::No => {
+        None if !matches!(verdict.serving, Serving::No | Serving::Suspended | Serving::Frozen) => {
             let message = "waiting until pods are ready and take the credential";
             conditions.set("Programmed", State::Unknown, "Pending", message);
         }
