@@ -31,7 +31,7 @@ pub struct Expose {
     "nodePort needs type NodePort or LoadBalancer"
 ))]
 pub struct Service {
-    /// ClusterIP, NodePort or LoadBalancer. Default: ClusterIP.
+    /// ClusterIP, NodePort, or LoadBalancer, which listens at the port of `externalURL` besides. Default: ClusterIP.
     #[serde(rename = "type", default)]
     pub kind: ServiceType,
     /// Port on every node, 1 to 65535, within the cluster's range. Default: the cluster chooses one.

@@ -30,11 +30,26 @@ pub(super) fn service(plan: &Plan) -> Object {
             type_: Some(kind.to_owned()),
             selector: Some(plan.selector()),
             traffic_distribution: wanted.traffic_distribution.clone(),
-            ports: Some(vec![ServicePort { node_port: wanted.node_port, ..port("registry", REGISTRY_PORT) }]),
+            ports: Some(ports(plan)),
             ..ServiceSpec::default()
         }),
         ..Service::default()
     })
+}
+
+/// The port that the cluster's own clients know, and at a load balancer the one that `externalURL` states or means.
+fn ports(plan: &Plan) -> Vec<ServicePort> {
+    let wanted = &plan.spec.expose.service;
+    let mut ports = vec![ServicePort { node_port: wanted.node_port, ..port("registry", REGISTRY_PORT) }];
+    let external = plan.url.port_or_known_default().map_or(REGISTRY_PORT, i32::from);
+    if wanted.kind == ServiceType::LoadBalancer && external != REGISTRY_PORT {
+        ports.push(ServicePort {
+            name: Some("external".to_owned()),
+            port: external,
+            ..port("registry", REGISTRY_PORT)
+        });
+    }
+    ports
 }
 
 /// Each pod by its own address, for Prometheus.

@@ -8,6 +8,8 @@ mod exposure;
 mod monitoring;
 mod pod;
 mod scaling;
+#[cfg(test)]
+mod tests;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::CronJob;
