@@ -155,7 +155,7 @@ async fn journey(mut stage: Stage) -> Stage {
     main["spec"].as_object_mut().unwrap().remove("tls");
     main["spec"].as_object_mut().unwrap().remove("autoscaling");
     main["spec"]["storage"] = json!({"persistentVolumeClaim": {"size": "1Gi"}});
-    stage.apply(main).await;
+    stage.apply(main.clone()).await;
     for kind in [
         "HTTPRoute",
         "Certificate",
@@ -168,6 +168,9 @@ async fn journey(mut stage: Stage) -> Stage {
         stage.goes(kind, CHILD).await;
     }
     stage.comes("PersistentVolumeClaim", CHILD).await;
+    main["spec"]["storage"] = json!({"ephemeral": {}});
+    stage.apply(main).await;
+    stage.goes("CronJob", "main-dependency-proxy-cleanup").await;
     let rename = json!({"spec": {"pullSecretName": "renamed", "ciVariables": null}});
     stage.patch("PullBinding", "ci", rename).await;
     stage.goes("Secret", "pull").await;

@@ -29,7 +29,7 @@ use crate::optional::Optional;
 use crate::pods::Pods;
 use crate::world::{Rendering, Report, id_of, keys_secret};
 use keys::Keys;
-use plan::{Plan, Refusal};
+use plan::{Plan, Refusal, has_cleanup};
 use status::{Findings, status};
 
 pub use plan::child;
@@ -292,10 +292,11 @@ async fn write_status(
         rendering,
         refusal,
         problems: problems.map(Vec::as_slice).unwrap_or_default(),
-        // A folder has no cleanup, and no pods of one to look for.
-        cleanup: match &proxy.spec.storage.s3 {
-            Some(_) => cleanup::last(&context.client, id).await?,
-            None => None,
+        // Without a cleanup there are no pods of one to look for.
+        cleanup: if has_cleanup(&proxy.spec.storage) {
+            cleanup::last(&context.client, id).await?
+        } else {
+            None
         },
         deployment: deployment.as_ref(),
         service: service.as_ref(),

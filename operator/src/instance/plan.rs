@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use config::{ObjectId, fingerprint};
-use crds::{DependencyProxySpec, PullPolicy};
+use crds::{DependencyProxySpec, PersistentVolumeClaim, PullPolicy, Storage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use url::Url;
@@ -146,6 +146,15 @@ impl Plan {
     pub(super) fn is_shared(&self) -> bool {
         self.spec.storage.s3.is_some()
     }
+}
+
+/// Whether another pod than the proxy's reaches what it keeps.
+#[must_use]
+pub(super) fn has_cleanup(storage: &Storage) -> bool {
+    let is_for_one_pod =
+        |claim: &PersistentVolumeClaim| claim.access_modes.iter().any(|mode| mode == "ReadWriteOncePod");
+    storage.s3.is_some()
+        || storage.persistent_volume_claim.as_ref().is_some_and(|claim| !is_for_one_pod(claim))
 }
 
 /// The name of an instance's objects.

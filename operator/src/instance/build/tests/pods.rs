@@ -131,3 +131,37 @@ fn upstreams_are_reached_through_the_egress_proxy() {
     let expected = expected.map(str::to_owned).to_vec();
     assert_eq!(variables(egress), [expected.clone(), expected]);
 }
+
+#[test]
+fn a_volume_is_cleaned_up_by_a_pod_on_its_node_and_what_no_other_pod_reaches_by_none() {
+    let on_node_of = |labels: Value| json!({"labelSelector": {"matchLabels": labels}, "topologyKey": "kubernetes.io/hostname"});
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+    let objects = built("storage: {persistentVolumeClaim: {size: 5Gi}}");
+    let proxy = objects["Deployment"]["spec"]["selector"]["matchLabels"].clone();
+    let template = &objects["CronJob-cleanup"]["spec"]["jobTemplate"]["spec"]["template"];
+    let cleaning = template["metadata"]["labels"].clone();
+    assert_eq!(cleaning["app.kubernetes.io/component"], "cleanup");
+    let pod = "/spec/jobTemplate/spec/template/spec";
+    let cleanup = [
+        ("/affinity", json!({"podAffinity": {required: [on_node_of(proxy)]}})),
+        ("/volumes/1/persistentVolumeClaim", json!({"claimName": "main-dependency-proxy"})),
+        ("/containers/0/volumeMounts/1", json!({"name": "data", "mountPath": "/var/lib/dependency-proxy"})),
+        ("/containers/0/args/0", json!("cleanup")),
+        ("/securityContext/fsGroup", json!(65532)),
+        ("/securityContext/fsGroupChangePolicy", json!("OnRootMismatch")),
+    ];
+    for (path, expected) in cleanup {
+        has(&objects, "CronJob-cleanup", &[(&format!("{pod}{path}"), expected)]);
+    }
+    let beside = json!([{"weight": 100, "podAffinityTerm": on_node_of(cleaning)}]);
+    let affinity = ("/spec/template/spec/affinity", json!({"podAffinity": {preferred: beside}}));
+    has(&objects, "Deployment", &[affinity]);
+
+    let bucket = built("storage: {s3: {bucket: blobs}}");
+    has(&bucket, "CronJob-cleanup", &[(&format!("{pod}/affinity"), Value::Null)]);
+    has(&bucket, "Deployment", &[("/spec/template/spec/affinity", Value::Null)]);
+    for storage in ["ephemeral: {}", "persistentVolumeClaim: {size: 5Gi, accessModes: [ReadWriteOncePod]}"] {
+        assert!(!built(&format!("storage: {{{storage}}}")).contains_key("CronJob-cleanup"), "{storage}");
+    }
+}
