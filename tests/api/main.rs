@@ -25,4 +25,5 @@ mod rights;
 mod rules;
 mod scale;
 mod stage;
+mod starting;
 mod trouble;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::ground::DEFINITIONS;
 use crate::pod::FakePod;
 use crate::relay::{Call, Relay};
-use crate::stage::{Stage, group, object, proxy, upstream};
+use crate::stage::{Stage, condition_of, group, object, proxy, upstream};
 
 const CHILD: &str = "main-dependency-proxy";
 
@@ -147,6 +147,7 @@ async fn journey(mut stage: Stage) -> Stage {
     let certificate = stage.comes("Certificate", CHILD).await;
     assert_eq!(certificate["spec"]["secretName"], "main-dependency-proxy-tls");
     stage.says("DependencyProxy", "main", "Exposed", "True", "Exposed").await;
+    an_issuer_that_does_not_issue_is_told(&stage).await;
 
     // What is no longer asked for goes.
     main["spec"]["expose"] = json!({});
@@ -180,6 +181,28 @@ async fn journey(mut stage: Stage) -> Stage {
     stage.operator.terminate().await;
     drop(pod);
     stage
+}
+
+/// What cert-manager would write into the status of a Certificate reaches the DependencyProxy.
+async fn an_issuer_that_does_not_issue_is_told(stage: &Stage) {
+    let mut late = proxy("late");
+    late["spec"]["tls"] = json!({"issuerRef": {"name": "ca"}});
+    stage.apply(late).await;
+    let name = "late-dependency-proxy";
+    stage.comes("Certificate", name).await;
+    let failed = json!({"type": "Issuing", "status": "False", "reason": "Failed", "message": "the CA says no",
+        "lastTransitionTime": "2026-01-02T03:04:05Z"});
+    stage.patch("Certificate", name, json!({"status": {"conditions": [failed]}})).await;
+    let expected = format!(
+        "cert-manager has not written Secret {}/late-dependency-proxy-tls yet: Failed the CA says no",
+        stage.namespace
+    );
+    let says = |object: &Value| {
+        let message = condition_of(object, "Available")["message"].clone();
+        message.as_str().is_some_and(|message| message.contains(&expected))
+    };
+    stage.until("DependencyProxy", "late", &expected, says).await;
+    stage.delete("DependencyProxy", "late").await;
 }
 
 fn definition(group: &str, kind: &str, plural: &str) -> Value {

@@ -163,7 +163,9 @@ pub fn child(instance: &ObjectId) -> String {
     format!("{}-dependency-proxy", instance.name)
 }
 
-fn tls_secret(spec: &DependencyProxySpec, name: &str) -> Option<String> {
+/// The Secret with the certificate of the pods' own port.
+#[must_use]
+pub(super) fn tls_secret(spec: &DependencyProxySpec, name: &str) -> Option<String> {
     let tls = spec.tls.as_ref()?;
     match &tls.secret_ref {
         Some(reference) => Some(reference.name.clone()),
