@@ -12,6 +12,7 @@
 
 mod bindings;
 mod cases;
+mod chart;
 mod cleanup;
 mod conditions;
 mod crds;

@@ -1,13 +1,14 @@
 //! The rights that the chart gives the operator: enough for everything, and nothing that it never uses.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use harness::api_server::ApiServer;
+use harness::kubectl::Kubectl;
 use harness::operator::{Arguments, Operator};
 use harness::tool;
 use serde_json::{Value, json};
 
+use crate::chart::template;
 use crate::ground::DEFINITIONS;
 use crate::pod::FakePod;
 use crate::relay::{Call, Relay};
@@ -64,13 +65,7 @@ async fn the_charts_role_is_enough_for_everything_and_no_wider() {
 
 /// Applies the chart's rights, and gives them one by one.
 async fn install_role(server: &ApiServer, namespace: &str) -> BTreeSet<Call> {
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/dependency-proxy");
-    let mut helm = Command::new(tool::built("helm"));
-    helm.args(["template", "dependency-proxy", chart, "--namespace", namespace]);
-    helm.args(["--kube-version", "1.34.0", "--show-only", "templates/rbac.yaml"]);
-    let rendered = helm.output().expect("helm runs");
-    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
-    let text = String::from_utf8(rendered.stdout).unwrap();
+    let text = template(namespace, &["--show-only", "templates/rbac.yaml"]);
     server.kubectl().apply(&text).await;
     let documents = serde_yaml::Deserializer::from_str(&text);
     let documents = documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap());
@@ -132,11 +127,7 @@ async fn journey(mut stage: Stage) -> Stage {
     stage.says("PullBinding", "ci", "Ready", "True", "Programmed").await;
 
     // With the optional kinds, which an operator that starts sees at once.
-    for (group, kind, plural) in OPTIONAL {
-        stage.kubectl.apply(&definition(group, kind, plural).to_string()).await;
-        let name = format!("crd/{plural}.{group}");
-        stage.kubectl.run(&["wait", "--for=condition=Established", &name, "--timeout=60s"]).await.succeeds();
-    }
+    apply_optional_kinds(&stage.kubectl).await;
     stage.operator.terminate().await;
     stage.operator.start_again();
     for (_, kind, _) in OPTIONAL {
@@ -203,6 +194,15 @@ async fn an_issuer_that_does_not_issue_is_told(stage: &Stage) {
     };
     stage.until("DependencyProxy", "late", &expected, says).await;
     stage.delete("DependencyProxy", "late").await;
+}
+
+/// The definitions of the optional kinds, established.
+pub(crate) async fn apply_optional_kinds(kubectl: &Kubectl) {
+    for (group, kind, plural) in OPTIONAL {
+        kubectl.apply(&definition(group, kind, plural).to_string()).await;
+        let name = format!("crd/{plural}.{group}");
+        kubectl.run(&["wait", "--for=condition=Established", &name, "--timeout=60s"]).await.succeeds();
+    }
 }
 
 fn definition(group: &str, kind: &str, plural: &str) -> Value {
