@@ -15,10 +15,10 @@ pub struct Expose {
     /// The Service before the pods.
     #[serde(default)]
     pub service: Service,
-    /// An Ingress for the host of `externalURL`. Default: none.
+    /// An Ingress for the hosts of `externalURL`, `additionalURLs` and mirrors. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
-    /// An HTTPRoute of the Gateway API for the host of `externalURL`. Default: none.
+    /// An HTTPRoute of the Gateway API for the same hosts. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Gateway>,
 }

@@ -144,3 +144,45 @@ fn an_ingress_and_a_route_lead_to_the_registry() {
     ];
     has(&objects, "HTTPRoute", &route);
 }
+
+#[test]
+fn every_host_that_clients_use_from_outside_is_routed() {
+    let fields = |mirrors: &[String]| {
+        let mirrors = mirrors.iter().map(|host| json!({"host": host, "groupRef": {"name": "team"}}));
+        json!({
+            "additionalURLs": ["https://second.example.com:8443", "http://plain.example.com", "https://10.1.2.3",
+                "http://main-dependency-proxy.n.svc:5000"],
+            "mirrors": mirrors.collect::<Vec<_>>(),
+            "expose": {"ingress": {}, "gateway": {"parentRefs": [{"name": "web"}]}},
+            "tls": {"issuerRef": {"name": "ca"}},
+        })
+    };
+    let of = |fields: Value| built(&fields.to_string());
+    let objects = of(fields(&["hub.example.com:443".to_owned(), "proxy.example.com".to_owned()]));
+    let rules = objects["Ingress"]["spec"]["rules"].as_array().unwrap();
+    let hosts = rules.iter().map(|rule| rule["host"].as_str().unwrap()).collect::<Vec<_>>();
+    let all = ["proxy.example.com", "second.example.com", "plain.example.com", "hub.example.com"];
+    assert_eq!(hosts, all);
+    assert!(rules.iter().all(|rule| rule["http"] == rules[0]["http"]), "{rules:?}");
+    let encrypted = json!([{"hosts": ["proxy.example.com", "second.example.com", "hub.example.com"]}]);
+    has(&objects, "Ingress", &[("/spec/tls", encrypted)]);
+    has(&objects, "HTTPRoute", &[("/spec/hostnames", json!(all))]);
+    let names = objects["Certificate"]["spec"]["dnsNames"].as_array().unwrap();
+    assert!(names.contains(&json!("hub.example.com")), "{names:?}");
+
+    let many = (0..30).map(|number| format!("mirror-{number}.example.com")).collect::<Vec<_>>();
+    let objects = of(fields(&many));
+    let routes = ["HTTPRoute", "HTTPRoute-2", "HTTPRoute-3"].map(|route| {
+        let hosts = objects[route]["spec"]["hostnames"].as_array().unwrap().clone();
+        assert_eq!(objects[route]["spec"]["rules"], objects["HTTPRoute"]["spec"]["rules"]);
+        hosts
+    });
+    assert_eq!(routes.each_ref().map(Vec::len), [16, 16, 1], "no more than the Gateway API takes");
+
+    // An address is the host of no rule: then whatever host is asked for is meant.
+    let address = built(
+        "{externalURL: 'https://10.1.2.3', expose: {ingress: {}, gateway: {parentRefs: [{name: web}]}}}",
+    );
+    has(&address, "Ingress", &[("/spec/rules/0/host", Value::Null), ("/spec/tls", json!([{}]))]);
+    has(&address, "HTTPRoute", &[("/spec/hostnames", Value::Null)]);
+}
