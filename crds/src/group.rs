@@ -115,7 +115,7 @@ pub enum Role {
     "namespace is required for a ServiceAccount and forbidden otherwise"
 ))]
 pub struct Subject {
-    /// User, Group or ServiceAccount.
+    /// User, Group or ServiceAccount. Only users can sign in today.
     pub kind: SubjectKind,
     /// Name of the user, group or service account.
     #[schemars(length(min = 1, max = 253))]

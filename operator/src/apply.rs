@@ -19,7 +19,7 @@ pub struct Object {
     pub resource: ApiResource,
     pub namespace: String,
     pub name: String,
-    value: Value,
+    pub value: Value,
 }
 
 impl Object {

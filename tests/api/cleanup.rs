@@ -1,4 +1,4 @@
-//! The cleanup of a bucket, as the operator runs it.
+//! The cleanup of a bucket or volume, as the operator runs it.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -16,6 +16,12 @@ fn with_bucket() -> Value {
     main
 }
 
+fn with_volume() -> Value {
+    let mut main = proxy("main");
+    main["spec"]["storage"] = json!({"persistentVolumeClaim": {"size": "5Gi"}});
+    main
+}
+
 async fn stage() -> Option<Stage> {
     let stage = Stage::new().await?;
     let data = json!({"accessKeyID": "a", "secretAccessKey": "b"});
@@ -27,7 +33,7 @@ async fn stage() -> Option<Stage> {
 }
 
 #[tokio::test]
-async fn a_bucket_is_cleaned_up_by_a_job_of_its_own_and_a_folder_by_none() {
+async fn a_bucket_and_a_volume_are_cleaned_up_by_a_job_of_their_own_and_what_is_ephemeral_by_none() {
     let Some(stage) = stage().await else { return };
     let job = stage.comes("CronJob", JOB).await;
     assert_eq!(job["spec"]["schedule"], "5 4 * * *");
@@ -44,11 +50,16 @@ async fn a_bucket_is_cleaned_up_by_a_job_of_its_own_and_a_folder_by_none() {
     stage.until("CronJob", JOB, "reads no blobs", |job| !reads(job)).await;
     stage.apply(proxy("main")).await;
     stage.goes("CronJob", JOB).await;
+    stage.apply(with_volume()).await;
+    let job = stage.comes("CronJob", JOB).await;
+    let affinity = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["affinity"]["podAffinity"];
+    assert!(affinity.to_string().contains("kubernetes.io/hostname"), "{job:#}");
 }
 
 #[tokio::test]
 async fn what_the_last_run_did_is_told_in_the_status() {
-    let Some(stage) = stage().await else { return };
+    let Some(stage) = Stage::new().await else { return };
+    stage.apply(with_volume()).await;
     let job = stage.comes("CronJob", JOB).await;
     let labels = &job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"];
     let pods = Api::<Pod>::namespaced(stage.client.clone(), &stage.namespace);

@@ -12,6 +12,7 @@
 
 mod bindings;
 mod cases;
+mod chart;
 mod cleanup;
 mod conditions;
 mod crds;
@@ -26,5 +27,6 @@ mod rights;
 mod rules;
 mod scale;
 mod stage;
+mod starting;
 mod switches;
 mod trouble;

@@ -1,17 +1,18 @@
 //! The rights that the chart gives the operator: enough for everything, and nothing that it never uses.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use harness::api_server::ApiServer;
+use harness::kubectl::Kubectl;
 use harness::operator::{Arguments, Operator};
 use harness::tool;
 use serde_json::{Value, json};
 
+use crate::chart::template;
 use crate::ground::DEFINITIONS;
 use crate::pod::FakePod;
 use crate::relay::{Call, Relay};
-use crate::stage::{Stage, group, object, proxy, upstream};
+use crate::stage::{Stage, condition_of, group, object, proxy, upstream};
 
 const CHILD: &str = "main-dependency-proxy";
 
@@ -64,13 +65,7 @@ async fn the_charts_role_is_enough_for_everything_and_no_wider() {
 
 /// Applies the chart's rights, and gives them one by one.
 async fn install_role(server: &ApiServer, namespace: &str) -> BTreeSet<Call> {
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/dependency-proxy");
-    let mut helm = Command::new(tool::built("helm"));
-    helm.args(["template", "dependency-proxy", chart, "--namespace", namespace]);
-    helm.args(["--kube-version", "1.34.0", "--show-only", "templates/rbac.yaml"]);
-    let rendered = helm.output().expect("helm runs");
-    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
-    let text = String::from_utf8(rendered.stdout).unwrap();
+    let text = template(namespace, &["--show-only", "templates/rbac.yaml"]);
     server.kubectl().apply(&text).await;
     let documents = serde_yaml::Deserializer::from_str(&text);
     let documents = documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap());
@@ -132,11 +127,7 @@ async fn journey(mut stage: Stage) -> Stage {
     stage.says("PullBinding", "ci", "Ready", "True", "Programmed").await;
 
     // With the optional kinds, which an operator that starts sees at once.
-    for (group, kind, plural) in OPTIONAL {
-        stage.kubectl.apply(&definition(group, kind, plural).to_string()).await;
-        let name = format!("crd/{plural}.{group}");
-        stage.kubectl.run(&["wait", "--for=condition=Established", &name, "--timeout=60s"]).await.succeeds();
-    }
+    apply_optional_kinds(&stage.kubectl).await;
     stage.operator.terminate().await;
     stage.operator.start_again();
     for (_, kind, _) in OPTIONAL {
@@ -147,6 +138,7 @@ async fn journey(mut stage: Stage) -> Stage {
     let certificate = stage.comes("Certificate", CHILD).await;
     assert_eq!(certificate["spec"]["secretName"], "main-dependency-proxy-tls");
     stage.says("DependencyProxy", "main", "Exposed", "True", "Exposed").await;
+    an_issuer_that_does_not_issue_is_told(&stage).await;
 
     // What is no longer asked for goes.
     main["spec"]["expose"] = json!({});
@@ -155,7 +147,7 @@ async fn journey(mut stage: Stage) -> Stage {
     main["spec"].as_object_mut().unwrap().remove("tls");
     main["spec"].as_object_mut().unwrap().remove("autoscaling");
     main["spec"]["storage"] = json!({"persistentVolumeClaim": {"size": "1Gi"}});
-    stage.apply(main).await;
+    stage.apply(main.clone()).await;
     for kind in [
         "HTTPRoute",
         "Certificate",
@@ -172,6 +164,9 @@ async fn journey(mut stage: Stage) -> Stage {
     stage.goes("Secret", "main-dependency-proxy-storage").await;
     stage.comes("Secret", "main-dependency-proxy-keys").await;
     stage.comes("Secret", "main-dependency-proxy-documents").await;
+    main["spec"]["storage"] = json!({"ephemeral": {}});
+    stage.apply(main).await;
+    stage.goes("CronJob", "main-dependency-proxy-cleanup").await;
     let rename = json!({"spec": {"pullSecretName": "renamed", "ciVariables": null}});
     stage.patch("PullBinding", "ci", rename).await;
     stage.goes("Secret", "pull").await;
@@ -181,6 +176,37 @@ async fn journey(mut stage: Stage) -> Stage {
     stage.operator.terminate().await;
     drop(pod);
     stage
+}
+
+/// What cert-manager would write into the status of a Certificate reaches the DependencyProxy.
+async fn an_issuer_that_does_not_issue_is_told(stage: &Stage) {
+    let mut late = proxy("late");
+    late["spec"]["tls"] = json!({"issuerRef": {"name": "ca"}});
+    stage.apply(late).await;
+    let name = "late-dependency-proxy";
+    stage.comes("Certificate", name).await;
+    let failed = json!({"type": "Issuing", "status": "False", "reason": "Failed", "message": "the CA says no",
+        "lastTransitionTime": "2026-01-02T03:04:05Z"});
+    stage.patch("Certificate", name, json!({"status": {"conditions": [failed]}})).await;
+    let expected = format!(
+        "cert-manager has not written Secret {}/late-dependency-proxy-tls yet: Failed the CA says no",
+        stage.namespace
+    );
+    let says = |object: &Value| {
+        let message = condition_of(object, "Available")["message"].clone();
+        message.as_str().is_some_and(|message| message.contains(&expected))
+    };
+    stage.until("DependencyProxy", "late", &expected, says).await;
+    stage.delete("DependencyProxy", "late").await;
+}
+
+/// The definitions of the optional kinds, established.
+pub(crate) async fn apply_optional_kinds(kubectl: &Kubectl) {
+    for (group, kind, plural) in OPTIONAL {
+        kubectl.apply(&definition(group, kind, plural).to_string()).await;
+        let name = format!("crd/{plural}.{group}");
+        kubectl.run(&["wait", "--for=condition=Established", &name, "--timeout=60s"]).await.succeeds();
+    }
 }
 
 fn definition(group: &str, kind: &str, plural: &str) -> Value {

@@ -60,3 +60,14 @@ fn collect(path: &str, value: &Value, leaves: &mut BTreeSet<String>) {
         }
     }
 }
+
+#[test]
+fn a_cluster_that_does_not_take_the_kinds_is_refused() {
+    let of = |version: &str| run(&mut template(&["--kube-version", version]));
+    assert!(of("1.31.0").status.success());
+    let old = of("1.30.9");
+    let said = String::from_utf8_lossy(&old.stderr);
+    assert!(!old.status.success() && said.contains(">=1.31.0-0"), "{said}");
+    assert!(text("README.md").contains("Kubernetes 1.31 or newer"));
+    assert!(text("charts/dependency-proxy/README.md").contains("Needs Kubernetes 1.31,"));
+}

@@ -45,7 +45,7 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, patch]
-# The cleanup of a bucket: what became of its runs is told in the status.
+# The cleanup of a bucket or volume: what became of its runs is told in the status.
 - apiGroups: [batch]
   resources: [cronjobs]
   verbs: [get, list, watch, create, patch, delete]

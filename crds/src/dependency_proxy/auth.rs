@@ -20,8 +20,8 @@ pub struct Auth {
     /// Secret with an htpasswd file (bcrypt only) under `users`. Default: no static users.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub static_users_secret_ref: Option<LocalReference>,
-    /// Secret of type dependencyproxy.dev/keys with the instance's keys, written by the operator. Default: the
-    /// proxy keeps keys of its own in its data folder.
+    /// Secret of type dependencyproxy.dev/keys with the instance's keys. The operator neither makes nor renews keys where
+    /// it is set. Default: in a cluster the operator's own, elsewhere keys that the proxy keeps in its data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys_secret_ref: Option<LocalReference>,
     /// How often the operator renews the keys that tokens are signed with.

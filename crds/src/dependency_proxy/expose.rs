@@ -15,10 +15,10 @@ pub struct Expose {
     /// The Service before the pods.
     #[serde(default)]
     pub service: Service,
-    /// An Ingress for the host of `externalURL`. Default: none.
+    /// An Ingress for the hosts of `externalURL`, `additionalURLs` and mirrors. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
-    /// An HTTPRoute of the Gateway API for the host of `externalURL`. Default: none.
+    /// An HTTPRoute of the Gateway API for the same hosts. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Gateway>,
 }
@@ -31,7 +31,7 @@ pub struct Expose {
     "nodePort needs type NodePort or LoadBalancer"
 ))]
 pub struct Service {
-    /// ClusterIP, NodePort or LoadBalancer. Default: ClusterIP.
+    /// ClusterIP, NodePort, or LoadBalancer, which listens at the port of `externalURL` besides. Default: ClusterIP.
     #[serde(rename = "type", default)]
     pub kind: ServiceType,
     /// Port on every node, 1 to 65535, within the cluster's range. Default: the cluster chooses one.

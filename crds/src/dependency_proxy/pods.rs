@@ -89,8 +89,9 @@ pub struct Egress {
 #[derive(Clone, Debug, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkPolicy {
-    /// Whether a NetworkPolicy is made: the registry port is open to all, metrics and status to the namespaces of
-    /// operator and instance and to those with the label `dependencyproxy.dev/metrics: "true"`. Default: true.
+    /// Whether a NetworkPolicy is made: the registry port is open to all, the second port (metrics, status, and without
+    /// a sign-in purge, freeze and log level) to the namespaces of operator and instance and to those with the label
+    /// `dependencyproxy.dev/metrics: "true"`. Default: true.
     #[serde(default = "enabled")]
     pub enabled: bool,
 }

@@ -3,10 +3,12 @@
 //! Five steps: what the world holds (dereference) -> `plan` (validate) -> `build` -> apply -> `status`.
 
 mod build;
+mod certificate;
 mod cleanup;
 pub mod keys;
 mod plan;
 mod status;
+mod trouble;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -29,7 +31,7 @@ use crate::optional::Optional;
 use crate::pods::Pods;
 use crate::world::{Rendering, Report, id_of, keys_secret};
 use keys::Keys;
-use plan::{Plan, Refusal};
+use plan::{Plan, Refusal, has_cleanup};
 use status::{Findings, status};
 
 pub use plan::child;
@@ -259,18 +261,6 @@ impl Pushes {
     }
 }
 
-/// The certificate that pods cannot be without.
-async fn missing_certificate(proxy: &DependencyProxy, context: &Context) -> Result<Option<String>, Error> {
-    let reference = proxy.spec.tls.as_ref().and_then(|tls| tls.secret_ref.as_ref());
-    let Some(reference) = reference else { return Ok(None) };
-    let namespace = id_of(proxy).namespace;
-    let api = Api::<Secret>::namespaced(context.client.clone(), &namespace);
-    let found = api.get_metadata_opt(&reference.name).await?;
-    let sentence =
-        || format!("there is no Secret {namespace}/{} with the certificate; create it", reference.name);
-    Ok(found.is_none().then(sentence))
-}
-
 /// Writes the status where it changed. Whether the instance is as it shall be.
 async fn write_status(
     proxy: &DependencyProxy,
@@ -287,17 +277,18 @@ async fn write_status(
     let service = Api::<Service>::namespaced(context.client.clone(), &id.namespace).get_opt(&name).await?;
     let problems = rendering.problems.get(&(Kind::DependencyProxy, id.clone()));
     let api = Api::<DependencyProxy>::namespaced(context.client.clone(), &id.namespace);
-    let missing = missing_certificate(proxy, context).await?;
+    let missing = certificate::missing(proxy, optional, &context.client).await?;
     let findings = Findings {
         missing,
         proxy,
         rendering,
         refusal,
         problems: problems.map(Vec::as_slice).unwrap_or_default(),
-        // A folder has no cleanup, and no pods of one to look for.
-        cleanup: match &proxy.spec.storage.s3 {
-            Some(_) => cleanup::last(&context.client, id).await?,
-            None => None,
+        // Without a cleanup there are no pods of one to look for.
+        cleanup: if has_cleanup(&proxy.spec.storage) {
+            cleanup::last(&context.client, id).await?
+        } else {
+            None
         },
         deployment: deployment.as_ref(),
         service: service.as_ref(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use config::{ObjectId, fingerprint};
-use crds::{DependencyProxySpec, PullPolicy};
+use crds::{DependencyProxySpec, PersistentVolumeClaim, PullPolicy, Storage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use url::Url;
@@ -91,7 +91,7 @@ impl Plan {
             documents: rendering.documents.clone(),
             storage: rendering.storage.clone(),
             tls_secret: tls_secret(&spec, &name),
-            service_account: spec.pod_template.service_account_name.clone().unwrap_or_else(|| name.clone()),
+            service_account: service_account(&spec, &name),
             operator_namespace: operator_namespace.to_owned(),
             boot: boot(&spec, &rendering.storage),
             id,
@@ -147,19 +147,35 @@ impl Plan {
     }
 }
 
+/// Whether another pod than the proxy's reaches what it keeps.
+#[must_use]
+pub(super) fn has_cleanup(storage: &Storage) -> bool {
+    let is_for_one_pod =
+        |claim: &PersistentVolumeClaim| claim.access_modes.iter().any(|mode| mode == "ReadWriteOncePod");
+    storage.s3.is_some()
+        || storage.persistent_volume_claim.as_ref().is_some_and(|claim| !is_for_one_pod(claim))
+}
+
 /// The name of an instance's objects.
 #[must_use]
 pub fn child(instance: &ObjectId) -> String {
     format!("{}-dependency-proxy", instance.name)
 }
 
-fn tls_secret(spec: &DependencyProxySpec, name: &str) -> Option<String> {
+/// The Secret with the certificate of the pods' own port.
+#[must_use]
+pub(super) fn tls_secret(spec: &DependencyProxySpec, name: &str) -> Option<String> {
     let tls = spec.tls.as_ref()?;
     match &tls.secret_ref {
         Some(reference) => Some(reference.name.clone()),
         // cert-manager writes it.
         None => Some(format!("{name}-tls")),
     }
+}
+
+/// The user's own, or the one that is made.
+fn service_account(spec: &DependencyProxySpec, name: &str) -> String {
+    spec.pod_template.service_account_name.clone().unwrap_or_else(|| name.to_owned())
 }
 
 fn image_of(spec: &DependencyProxySpec, default: &str) -> String {
@@ -185,5 +201,36 @@ pub(super) fn pull_policy(policy: PullPolicy) -> &'static str {
         PullPolicy::Always => "Always",
         PullPolicy::IfNotPresent => "IfNotPresent",
         PullPolicy::Never => "Never",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+impl Plan {
+    /// Of the instance `n/main` with these fields of its specification beside the least.
+    pub(super) fn example(fields: &str) -> Self {
+        let mut spec = serde_json::json!({"externalURL": "https://proxy.example.com"});
+        let fields = serde_yaml::from_str::<serde_json::Value>(fields).unwrap();
+        spec.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap_or_default());
+        spec.as_object_mut()
+            .unwrap()
+            .entry("storage")
+            .or_insert_with(|| serde_json::json!({"s3": {"bucket": "blobs"}}));
+        let spec = serde_json::from_value::<DependencyProxySpec>(spec).unwrap();
+        let id = ObjectId { namespace: "n".to_owned(), name: "main".to_owned() };
+        let name = child(&id);
+        Self {
+            url: Url::parse(&spec.external_url).unwrap(),
+            image: image_of(&spec, "registry.example.com/default:1"),
+            documents: b"documents".to_vec(),
+            storage: String::new(),
+            tls_secret: tls_secret(&spec, &name),
+            service_account: service_account(&spec, &name),
+            operator_namespace: "operators".to_owned(),
+            boot: boot(&spec, ""),
+            owner: OwnerReference { uid: "u".to_owned(), ..OwnerReference::default() },
+            id,
+            spec,
+        }
     }
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 
 use super::plan::Refusal;
+use super::trouble::{not_made, waiting};
 use crate::condition::{Conditions, State};
 use crate::optional::Optional;
 use crate::pods::Pods;
@@ -161,41 +162,6 @@ fn is_rolled_out(deployment: &Deployment) -> bool {
     status.observed_generation >= deployment.metadata.generation
         && status.updated_replicas.unwrap_or_default() >= deployment.spec.replicas.unwrap_or(1)
         && status.replicas.unwrap_or_default() == status.updated_replicas.unwrap_or_default()
-}
-
-/// Why pods are not even made, such as for a service account that is not there.
-fn not_made(deployment: &Deployment) -> Option<String> {
-    let conditions = deployment.status.as_ref()?.conditions.iter().flatten();
-    let mut failures = conditions
-        .filter(|c| c.type_.as_deref() == Some("ReplicaFailure") && c.status.as_deref() == Some("True"));
-    failures.find_map(|condition| condition.message.clone())
-}
-
-/// Why a pod does not start, in Kubernetes' own words.
-fn waiting(pods: &Pods) -> Option<String> {
-    pods.all.iter().filter(|seen| !seen.is_ready).find_map(|seen| {
-        let status = seen.pod.status.as_ref()?;
-        let state = |state: &k8s_openapi::api::core::v1::ContainerState| {
-            if let Some(waiting) = &state.waiting {
-                let message = waiting.message.clone().unwrap_or_default();
-                return Some(format!("{} {message}", waiting.reason.clone().unwrap_or_default()));
-            }
-            let ended = state.terminated.as_ref()?;
-            Some(format!("it ended with exit code {}", ended.exit_code))
-        };
-        let containers = status.container_statuses.iter().flatten();
-        let of_container = containers
-            .filter_map(|container| container.state.as_ref())
-            .find_map(state)
-            .filter(|text| !text.starts_with("ContainerCreating"));
-        let unscheduled = || {
-            let conditions = status.conditions.iter().flatten();
-            conditions
-                .filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
-                .find_map(|condition| condition.message.clone())
-        };
-        of_container.or_else(unscheduled).map(|text| text.trim().to_owned())
-    })
 }
 
 fn storage_reachable(conditions: &mut Conditions, findings: &Findings<'_>) {

@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, HTTPGetAction, PodSpec, PodTemplateSpec, Probe, TopologySpreadConstraint,
+    Affinity, Container, ContainerPort, HTTPGetAction, PodAffinity, PodSpec, PodTemplateSpec, Probe,
+    TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -65,8 +66,21 @@ fn template(plan: &Plan) -> PodTemplateSpec {
         spec: Some(PodSpec {
             termination_grace_period_seconds: Some(plan.spec.drain_seconds + LINGER_AND_MARGIN),
             topology_spread_constraints: Some(vec![spread(plan, "kubernetes.io/hostname")]),
+            affinity: plan.spec.storage.persistent_volume_claim.is_some().then(|| affinity(plan)),
             ..pod::pod(plan, container(plan))
         }),
+    }
+}
+
+/// While a cleanup runs, its node has the volume: elsewhere a new pod would wait for its end.
+fn affinity(plan: &Plan) -> Affinity {
+    let term = WeightedPodAffinityTerm { weight: 100, pod_affinity_term: pod::beside(plan.cleanup_labels()) };
+    Affinity {
+        pod_affinity: Some(PodAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![term]),
+            ..PodAffinity::default()
+        }),
+        ..Affinity::default()
     }
 }
 

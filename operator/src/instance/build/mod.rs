@@ -8,6 +8,8 @@ mod exposure;
 mod monitoring;
 mod pod;
 mod scaling;
+#[cfg(test)]
+mod tests;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::CronJob;
@@ -36,7 +38,7 @@ pub(super) fn all(plan: &Plan, optional: &Optional) -> Vec<Object> {
     objects.push(scaling::disruption_budget(plan));
     objects.extend(scaling::autoscaler(plan));
     objects.extend(exposure::ingress(plan));
-    objects.extend(exposure::route(plan, optional));
+    objects.extend(exposure::routes(plan, optional));
     objects.extend(monitoring::service_monitor(plan, optional));
     objects.extend(monitoring::prometheus_rule(plan, optional));
     objects

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, LocalObjectReference,
-    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodDNSConfig, PodDNSConfigOption,
-    PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
-    Volume, VolumeMount,
+    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodAffinityTerm, PodDNSConfig,
+    PodDNSConfigOption, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile,
+    SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::instance::plan::{Plan, pull_policy};
 
@@ -33,6 +34,8 @@ pub(super) fn pod(plan: &Plan, container: Container) -> PodSpec {
             run_as_user: Some(USER),
             run_as_group: Some(USER),
             fs_group: Some(USER),
+            // Not every file of a volume anew, with each pod that comes to it.
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".to_owned(),
                 ..SeccompProfile::default()
@@ -50,6 +53,15 @@ pub(super) fn pod(plan: &Plan, container: Container) -> PodSpec {
         volumes: Some(volumes(plan)),
         containers: vec![container],
         ..PodSpec::default()
+    }
+}
+
+/// The node of a pod with these labels.
+pub(super) fn beside(labels: BTreeMap<String, String>) -> PodAffinityTerm {
+    PodAffinityTerm {
+        label_selector: Some(LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }),
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        ..PodAffinityTerm::default()
     }
 }
 
