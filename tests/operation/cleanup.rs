@@ -23,16 +23,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A proxy with a bucket, and the documents that cleanups are run with.
-struct Instance {
+pub(crate) struct Instance {
     upstream: Upstream,
-    s3: S3,
-    root: PathBuf,
+    pub(crate) s3: S3,
+    pub(crate) root: PathBuf,
     proxy: ProxyProcess,
     folder: TempDir,
 }
 
 impl Instance {
-    async fn start(edit: impl Fn(&mut Documents)) -> Self {
+    pub(crate) async fn start(edit: impl Fn(&mut Documents)) -> Self {
         let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
         let root = s3.bucket("blobs").join("dp.main/v1");
         let folder = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ impl Instance {
     }
 
     /// What cleanups read from now on.
-    fn document(&self, edit: impl Fn(&mut Documents)) {
+    pub(crate) fn document(&self, edit: impl Fn(&mut Documents)) {
         let mut documents = documents(&self.proxy.url(), &self.upstream);
         store(&mut documents, &self.s3, S3::SECRET_KEY);
         edit(&mut documents);
@@ -59,7 +59,7 @@ impl Instance {
         proxy_of(&self.upstream, |d| store(d, &self.s3, S3::SECRET_KEY)).await
     }
 
-    async fn pull(&self, name: &str) -> Image {
+    pub(crate) async fn pull(&self, name: &str) -> Image {
         let image = self.upstream.image(name, "1", &[noise(name.bytes().map(u64::from).sum(), 100_000)]);
         client(&self.proxy).pull(name, "1").await;
         settled(&self.proxy).await;
@@ -67,7 +67,7 @@ impl Instance {
     }
 
     /// Runs a cleanup; what it wrote for the operator.
-    fn cleanup(&self, more: &[&str]) -> Value {
+    pub(crate) fn cleanup(&self, more: &[&str]) -> Value {
         let documents = self.folder.path().join("documents.yaml").display().to_string();
         let log = tempfile::NamedTempFile::new().unwrap();
         let log = log.path().to_str().unwrap();
@@ -87,7 +87,7 @@ impl Instance {
         }
     }
 
-    fn blob(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join(format!("blobs/sha256/{}/{}", &digest.hex()[..2], digest.hex()))
     }
 

@@ -92,14 +92,13 @@ pub async fn run(store: &Store, config: &Config, options: Options, clock: &Clock
     if !options.dry_run {
         store.remove_expired(now).await?;
     }
-    if let Some(pace) = options.verify {
-        verify::verify(store, pace, options.dry_run, &mut report).await?;
-    }
     report.blobs.kept_bytes = census.bytes - report.blobs.bytes.min(census.bytes);
     report.list(census.groups.iter().map(|(group, bytes)| (group.to_string(), *bytes)));
-    report.ended_at = clock.now();
-    if !options.dry_run {
-        store.note_cleanup(report.message().into()).await?;
+    // Before the check, which may take hours and fail: what was freed is freed.
+    note(store, &mut report, clock).await?;
+    if let Some(pace) = options.verify {
+        verify::verify(store, pace, options.dry_run, &mut report).await?;
+        note(store, &mut report, clock).await?;
     }
     tracing::info!(
         dry_run = report.dry_run,
@@ -111,6 +110,12 @@ pub async fn run(store: &Store, config: &Config, options: Options, clock: &Clock
         "the cleanup has ended"
     );
     Ok(report)
+}
+
+/// Writes down what was done so far.
+async fn note(store: &Store, report: &mut Report, clock: &Clock) -> Result<(), Error> {
+    report.ended_at = clock.now();
+    if report.dry_run { Ok(()) } else { store.note_cleanup(report.message().into()).await }
 }
 
 /// Shows in a proxy's metrics what the last cleanup did, for ever: a job is gone before anybody asks it.
