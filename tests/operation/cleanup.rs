@@ -272,6 +272,30 @@ async fn an_instance_above_its_quota_loses_what_no_group_pulled_for_the_longest_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_told_to_the_byte_though_a_run_deletes_and_has_a_bound_besides() {
+    let edit = |d: &mut Documents| {
+        d.spec("DependencyProxy", "main")["quota"] = json!({"storageBytes": "150k"});
+    };
+    let instance = Instance::start(edit).await;
+    instance.pull("library/abandoned").await;
+    instance.abandon();
+    instance.cleanup(&[]);
+    instance.age("_tombs", 2 * HOUR);
+    for name in ["library/a", "library/b"] {
+        instance.pull(name).await;
+    }
+    instance.age("_links", 20 * HOUR);
+    let rehearsed = instance.cleanup(&["--dry-run"]);
+    let report = instance.cleanup(&[]);
+    assert_eq!(report["blobs"]["deleted"], 3, "{report}");
+    assert!(report["links"]["deleted"].as_u64().unwrap() > 0, "and it is above its bound: {report}");
+    let blobs = instance.root.join("blobs");
+    let left: u64 = files(&blobs).iter().map(|file| blobs.join(file).metadata().unwrap().len()).sum();
+    assert_eq!(report["blobs"]["keptBytes"], left, "{report}");
+    assert_eq!(rehearsed["blobs"], report["blobs"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_that_no_document_names_is_kept_for_a_week_and_while_a_document_is_bad() {
     let instance = Instance::start(|d| d.group("team-b", "upstream")).await;
     instance.upstream.image("library/a", "1", &[noise(1, 1000)]);

@@ -92,7 +92,7 @@ pub async fn run(store: &Store, config: &Config, options: Options, clock: &Clock
     if !options.dry_run {
         store.remove_expired(now).await?;
     }
-    report.blobs.kept_bytes = census.bytes - report.blobs.bytes.min(census.bytes);
+    report.blobs.kept_bytes = census.bytes;
     report.list(census.groups.iter().map(|(group, bytes)| (group.to_string(), *bytes)));
     // Before the check, which may take hours and fail: what was freed is freed.
     note(store, &mut report, clock).await?;

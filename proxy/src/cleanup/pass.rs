@@ -34,6 +34,7 @@ pub(super) async fn digests(
     report: &mut Report,
 ) -> Result<Census, Error> {
     let mut census = Census::default();
+    let freed_before = report.blobs.bytes;
     let mut batch = Batch::new(act);
     for stretch in store.stretches() {
         let mut entries = store.entries(stretch);
@@ -57,6 +58,7 @@ pub(super) async fn digests(
         }
     }
     batch.flush(store, report).await?;
+    census.bytes -= report.blobs.bytes - freed_before;
     Ok(census)
 }
 

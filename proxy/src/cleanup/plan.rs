@@ -13,7 +13,6 @@ use crate::clock::since;
 use crate::store::{Entry, GroupOrigin, Holder, Link};
 
 /// By what one pass decides.
-#[derive(Clone)]
 pub(super) struct Plan<'a> {
     pub(super) policies: &'a Policies,
     /// What was found to be named by no document, and since when.
@@ -140,9 +139,11 @@ fn last_use(links: &[Link]) -> HashMap<&ObjectId, Timestamp> {
 /// What stays after one pass.
 #[derive(Default)]
 pub(super) struct Census {
+    /// What was there.
     pub(super) blobs: u64,
-    pub(super) bytes: u64,
     pub(super) links: u64,
+    /// Of blobs that stay.
+    pub(super) bytes: u64,
     /// Bytes of each group; a blob counts once in each group that has a right to it.
     pub(super) groups: HashMap<ObjectId, u64>,
     /// The same by age, of groups with a bound.
