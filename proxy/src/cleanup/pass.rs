@@ -128,10 +128,9 @@ impl Batch {
             std::mem::replace(self, Self::new(self.act));
         if self.act == Act::Apply {
             deleted = still_unlinked(store, deleted).await?;
-            let (unused, used) = still_unused(store, links, |(digest, link)| {
-                (Key::Link(digest, &link.holder), link.read_at)
-            })
-            .await?;
+            let (unused, used) =
+                still_unused(store, links, |(digest, link)| (Key::Link(digest, &link.holder), link.read_at))
+                    .await?;
             let used: HashSet<_> = used.into_iter().map(|(digest, _)| digest).collect();
             links = unused;
             buried.retain(|(digest, _)| !used.contains(digest));
