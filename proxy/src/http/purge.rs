@@ -14,7 +14,6 @@ use super::router::login_host;
 use super::{Api, Live, response};
 use crate::auth::{Caller, Presented, Refusal, authorize_role};
 use crate::purge::{Concerned, Scope, Target, begin, concerned};
-use crate::resolve::Lead;
 
 /// `DELETE /api/v4/groups/<path>/dependency_proxy/cache`, for Owners.
 pub(super) async fn group(
@@ -102,9 +101,9 @@ impl<'a> Asking<'a> {
         match refusal {
             Some(refusal) if allowed.is_empty() => Err(Problem::refused(refusal, None, &self.host)),
             _ => {
-                let store = self.api.cache.store.clone();
-                begin(store, &allowed, &self.scope, self.caller.identity.name());
-                Ok(response::accepted())
+                let by = self.caller.identity.name();
+                let begun = begin(&self.api.cache.store, &allowed, &self.scope, by);
+                begun.map(|()| response::accepted()).map_err(|_| Problem::crowded())
             }
         }
     }

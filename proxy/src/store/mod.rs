@@ -43,7 +43,7 @@ pub use known::Known;
 pub use listing::{Entries, Entry, Link, StoredBlob};
 use memory::Memory;
 use objects::{MAX_SMALL, Objects};
-pub use purge::{Purge, Purged, What};
+pub use purge::{Crowded, Purge, Purged, What};
 pub use read::{FileReader, read_file};
 pub use record::TagRecord;
 pub use upstreams::{UpstreamRecords, Version};
@@ -88,6 +88,7 @@ pub struct Store {
     shared: bool,
     links: Memory<(Digest, Holder), Arc<str>>,
     tags: Memory<(Holder, Tag), Arc<TagRecord>>,
+    purges: parking_lot::Mutex<purge::Waiting>,
     metrics: Metrics,
     clock: Clock,
 }
@@ -152,6 +153,7 @@ impl Store {
             shared,
             links: Memory::new(200_000, clock.clone()),
             tags: Memory::new(100_000, clock.clone()),
+            purges: parking_lot::Mutex::default(),
             metrics,
             clock,
         }
