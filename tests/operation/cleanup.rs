@@ -167,7 +167,7 @@ async fn an_image_is_forgotten_when_nobody_pulled_it_for_ttl_days() {
     let instance = Instance::start(|d| ttl(d, 10)).await;
     instance.pull("library/old").await;
     for kind in ["_links", "_tags", "blobs"] {
-        instance.age(kind, 10 * DAY + HOUR);
+        instance.age(kind, 10 * DAY + 2 * HOUR);
     }
     instance.pull("library/young").await;
     let report = instance.cleanup(&[]);
@@ -181,28 +181,29 @@ async fn an_image_is_forgotten_when_nobody_pulled_it_for_ttl_days() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_pulled_stays_though_it_was_stored_long_ago() {
-    let instance = Instance::start(|d| {
-        ttl(d, 10);
-        d.spec("DependencyProxyGroup", "team-a")["recheckAfterSeconds"] = json!(31_536_000);
-    })
-    .await;
-    instance.pull("library/a").await;
-    for kind in ["_links", "_tags", "blobs"] {
-        instance.age(kind, 9 * DAY);
+    let hours_and_days = [(10, 9 * DAY, 2 * DAY), (1, 20 * HOUR, 10 * HOUR)];
+    for (days, old, later) in hours_and_days {
+        let edit = |d: &mut Documents| {
+            ttl(d, days);
+            d.spec("DependencyProxyGroup", "team-a")["recheckAfterSeconds"] = json!(31_536_000);
+        };
+        let instance = Instance::start(edit).await;
+        instance.pull("library/a").await;
+        let age_all = |by| ["_links", "_tags", "blobs"].iter().for_each(|kind| instance.age(kind, by));
+        age_all(old);
+        let with_store = |d: &mut Documents| {
+            store(d, &instance.s3, S3::SECRET_KEY);
+            edit(d);
+        };
+        let replica = proxy_of(&instance.upstream, with_store).await;
+        client(&replica).pull("library/a", "1").await;
+        let checks = instance.upstream.count(Method::HEAD, "/manifests/");
+        assert_eq!(checks, 1, "the tag is fresh: nobody checks it");
+        age_all(later);
+        let report = instance.cleanup(&[]);
+        let forgotten = (&report["links"]["deleted"], &report["tags"]["deleted"]);
+        assert_eq!(forgotten, (&json!(0), &json!(0)), "{days}: {report}");
     }
-    let replica = proxy_of(&instance.upstream, |d| {
-        store(d, &instance.s3, S3::SECRET_KEY);
-        d.spec("DependencyProxyGroup", "team-a")["recheckAfterSeconds"] = json!(31_536_000);
-    })
-    .await;
-    client(&replica).pull("library/a", "1").await;
-    assert_eq!(instance.upstream.count(Method::HEAD, "/manifests/"), 1, "the tag is fresh: nobody checks it");
-    // As two days later.
-    for kind in ["_links", "_tags", "blobs"] {
-        instance.age(kind, 2 * DAY);
-    }
-    let report = instance.cleanup(&[]);
-    assert_eq!((&report["links"]["deleted"], &report["tags"]["deleted"]), (&json!(0), &json!(0)), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,14 +21,16 @@ pub use report::{Blobs, GroupBytes, MAX_MESSAGE_BYTES, Records, Report, Verified
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, USE_PRECISION};
 use pass::Act;
 use plan::Plan;
 use policy::Policies;
 
-/// What was written or used within this time stays. Downloads write a blob before the rights to it, and that last use is
-/// known to the hour.
+/// What was written or used within this time stays. Downloads write a blob before the rights to it.
 pub(crate) const GRACE: Duration = Duration::from_secs(3600);
+/// Something may have been used so much later than is written down: proxies write that at most hourly, and ask the store
+/// a minute after they have asked it.
+pub(crate) const UNKNOWN_USE: Duration = USE_PRECISION.saturating_add(Duration::from_secs(60));
 /// How long what no document names is kept: a group may come back.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
