@@ -497,3 +497,23 @@ async fn claims_that_are_not_renewed_expire_after_an_hour() {
     it.cleanup(&[]);
     assert_eq!(left(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_of_upstreams_long_ago_goes_and_a_freeze_when_it_has_ended() {
+    let it = Instance::start(|_| {}).await;
+    let records = [
+        ("dp.upstream/0f", "{}", 8),
+        ("dp.upstream/1f", "{}", 6),
+        ("dp.gone/frozen", "2020-01-01T00:00:00Z", 0),
+        ("dp.upstream/frozen", "2999-01-01T00:00:00Z", 30),
+    ];
+    for (record, text, days) in records {
+        let file = it.root.join("_upstreams").join(record);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, text).unwrap();
+        tool::age(&file, DAY * days).unwrap();
+    }
+    it.cleanup(&[]);
+    let left = records.map(|(record, ..)| it.root.join("_upstreams").join(record).exists());
+    assert_eq!(left, [false, true, false, true]);
+}
