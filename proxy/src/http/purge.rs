@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use config::{Group, ObjectId, Role, Route};
+use config::{Group, ObjectId, Role};
 use http::Method;
-use oci::Name;
 
 use super::access::Note;
 use super::error::Problem;
@@ -109,16 +108,7 @@ impl<'a> Asking<'a> {
     }
 
     /// Whether the caller has this role in the group, if there is one.
-    fn may(&self, group: Option<&Arc<Group>>, written: &str, needed: Role) -> Result<(), Refusal> {
-        let lead = match (group, Name::parse("any")) {
-            (Some(group), Ok(image)) => {
-                Lead::Route { route: Route::Group(group.clone()), image, written: written.to_owned() }
-            }
-            _ => Lead::Unknown(written.to_owned()),
-        };
-        authorize_role(&self.live.config, &self.caller, &lead, needed, self.api.clock.now())?;
-        let caller = self.caller.identity.name().to_owned();
-        let stranger = || Refusal::NoRole { group: written.to_owned(), caller };
-        group.map(|_| ()).ok_or_else(stranger)
+    fn may(&self, group: Option<&Group>, written: &str, needed: Role) -> Result<(), Refusal> {
+        authorize_role(&self.live.config, &self.caller, group, written, needed, self.api.clock.now())
     }
 }
