@@ -145,7 +145,12 @@ async fn purge(
     if concerned.is_empty() {
         return (StatusCode::NOT_FOUND, format!("This instance does not serve {target}.\n"));
     }
-    begin(admin.cache.store.clone(), &concerned, &scope, "an administrator");
+    if begin(&admin.cache.store, &concerned, &scope, "an administrator").is_err() {
+        return (
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many purges wait for their turn: ask again in a minute.\n".to_owned(),
+        );
+    }
     (
         StatusCode::ACCEPTED,
         format!("What is cached of {target} is being forgotten; the log says when it is.\n"),

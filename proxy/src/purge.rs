@@ -9,7 +9,7 @@ use backon::{ExponentialBuilder, Retryable};
 use config::{Config, Group, ObjectId};
 use oci::{Digest, Name, Tag};
 
-use crate::store::{Purge, Store, What};
+use crate::store::{Crowded, Purge, Store, What};
 
 /// How often a purge is tried again where the store fails.
 const RETRIES: usize = 10;
@@ -113,27 +113,40 @@ fn as_upstreams_name_it(image: &Name) -> Vec<Name> {
     std::iter::once(image.clone()).chain(official).collect()
 }
 
-/// Forgets it, behind the answer. `by`: who asked, for the log.
-pub fn begin(store: Arc<Store>, concerned: &[Concerned], scope: &Scope, by: &str) {
-    let purges: Vec<_> = concerned
-        .iter()
-        .map(|Concerned { group, origins }| Purge {
-            group: group.id.clone(),
-            origins: origins.clone(),
-            repositories: scope.repositories.clone(),
-            what: scope.what.clone(),
-        })
-        .collect();
+/// Forgets it, behind the answer and after what was asked for before. `by`: who asked, for the log.
+///
+/// # Errors
+/// When too much waits already; then nothing is done.
+pub fn begin(store: &Arc<Store>, concerned: &[Concerned], scope: &Scope, by: &str) -> Result<(), Crowded> {
+    let purge = |Concerned { group, origins }: &Concerned| Purge {
+        group: group.id.clone(),
+        origins: origins.clone(),
+        repositories: scope.repositories.clone(),
+        what: scope.what.clone(),
+    };
+    let is_first = store.queue_purges(concerned.iter().map(purge).collect())?;
     let by = by.escape_default().to_string();
-    tokio::spawn(async move {
-        for purge in purges {
-            let group = purge.group.to_string();
-            tracing::info!(%group, %by, what = ?purge.what, "purging");
-            let retries = ExponentialBuilder::default().with_max_times(RETRIES).with_max_delay(PAUSE);
-            match (|| store.purge(&purge)).retry(retries).sleep(tokio::time::sleep).await {
-                Ok(purged) => tracing::info!(%group, rights = purged.links, tags = purged.tags, "purged"),
-                Err(error) => tracing::error!(%group, %error, "not everything was purged: ask again"),
+    for one in concerned {
+        tracing::info!(group = %one.group.id, %by, what = ?scope.what, "purging");
+    }
+    if is_first {
+        let store = store.clone();
+        tokio::spawn(async move {
+            while let Some(purges) = store.next_purges() {
+                for purge in purges {
+                    forget(&store, &purge).await;
+                }
             }
-        }
-    });
+        });
+    }
+    Ok(())
+}
+
+async fn forget(store: &Store, purge: &Purge) {
+    let group = purge.group.to_string();
+    let retries = ExponentialBuilder::default().with_max_times(RETRIES).with_max_delay(PAUSE);
+    match (|| store.purge(purge)).retry(retries).sleep(tokio::time::sleep).await {
+        Ok(purged) => tracing::info!(%group, rights = purged.links, tags = purged.tags, "purged"),
+        Err(error) => tracing::error!(%group, %error, "not everything was purged: ask again"),
+    }
 }

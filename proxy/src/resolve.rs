@@ -26,6 +26,25 @@ pub enum Lead {
     Unknown(String),
 }
 
+impl Lead {
+    /// The group in which it is pulled, if there is one.
+    #[must_use]
+    pub fn group(&self) -> Option<&Group> {
+        match self {
+            Self::Route { route, .. } => Some(route.group()),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// What stands for it in the request.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        match self {
+            Self::Route { written, .. } | Self::Unknown(written) => written,
+        }
+    }
+}
+
 /// How images are named here, for those who wrote something else.
 pub const NAMES: &str =
     "Names are <group>/dependency_proxy/containers/<image> or virtual_registries/container/<id>/<image>.";

@@ -23,16 +23,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A proxy with a bucket, and the documents that cleanups are run with.
-struct Instance {
+pub(crate) struct Instance {
     upstream: Upstream,
-    s3: S3,
-    root: PathBuf,
+    pub(crate) s3: S3,
+    pub(crate) root: PathBuf,
     proxy: ProxyProcess,
     folder: TempDir,
 }
 
 impl Instance {
-    async fn start(edit: impl Fn(&mut Documents)) -> Self {
+    pub(crate) async fn start(edit: impl Fn(&mut Documents)) -> Self {
         let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
         let root = s3.bucket("blobs").join("dp.main/v1");
         let folder = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ impl Instance {
     }
 
     /// What cleanups read from now on.
-    fn document(&self, edit: impl Fn(&mut Documents)) {
+    pub(crate) fn document(&self, edit: impl Fn(&mut Documents)) {
         let mut documents = documents(&self.proxy.url(), &self.upstream);
         store(&mut documents, &self.s3, S3::SECRET_KEY);
         edit(&mut documents);
@@ -59,7 +59,7 @@ impl Instance {
         proxy_of(&self.upstream, |d| store(d, &self.s3, S3::SECRET_KEY)).await
     }
 
-    async fn pull(&self, name: &str) -> Image {
+    pub(crate) async fn pull(&self, name: &str) -> Image {
         let image = self.upstream.image(name, "1", &[noise(name.bytes().map(u64::from).sum(), 100_000)]);
         client(&self.proxy).pull(name, "1").await;
         settled(&self.proxy).await;
@@ -67,7 +67,7 @@ impl Instance {
     }
 
     /// Runs a cleanup; what it wrote for the operator.
-    fn cleanup(&self, more: &[&str]) -> Value {
+    pub(crate) fn cleanup(&self, more: &[&str]) -> Value {
         let documents = self.folder.path().join("documents.yaml").display().to_string();
         let log = tempfile::NamedTempFile::new().unwrap();
         let log = log.path().to_str().unwrap();
@@ -87,7 +87,7 @@ impl Instance {
         }
     }
 
-    fn blob(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join(format!("blobs/sha256/{}/{}", &digest.hex()[..2], digest.hex()))
     }
 
@@ -167,7 +167,7 @@ async fn an_image_is_forgotten_when_nobody_pulled_it_for_ttl_days() {
     let instance = Instance::start(|d| ttl(d, 10)).await;
     instance.pull("library/old").await;
     for kind in ["_links", "_tags", "blobs"] {
-        instance.age(kind, 10 * DAY + HOUR);
+        instance.age(kind, 10 * DAY + 2 * HOUR);
     }
     instance.pull("library/young").await;
     let report = instance.cleanup(&[]);
@@ -181,28 +181,29 @@ async fn an_image_is_forgotten_when_nobody_pulled_it_for_ttl_days() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_pulled_stays_though_it_was_stored_long_ago() {
-    let instance = Instance::start(|d| {
-        ttl(d, 10);
-        d.spec("DependencyProxyGroup", "team-a")["recheckAfterSeconds"] = json!(31_536_000);
-    })
-    .await;
-    instance.pull("library/a").await;
-    for kind in ["_links", "_tags", "blobs"] {
-        instance.age(kind, 9 * DAY);
+    let hours_and_days = [(10, 9 * DAY, 2 * DAY), (1, 20 * HOUR, 10 * HOUR)];
+    for (days, old, later) in hours_and_days {
+        let edit = |d: &mut Documents| {
+            ttl(d, days);
+            d.spec("DependencyProxyGroup", "team-a")["recheckAfterSeconds"] = json!(31_536_000);
+        };
+        let instance = Instance::start(edit).await;
+        instance.pull("library/a").await;
+        let age_all = |by| ["_links", "_tags", "blobs"].iter().for_each(|kind| instance.age(kind, by));
+        age_all(old);
+        let with_store = |d: &mut Documents| {
+            store(d, &instance.s3, S3::SECRET_KEY);
+            edit(d);
+        };
+        let replica = proxy_of(&instance.upstream, with_store).await;
+        client(&replica).pull("library/a", "1").await;
+        let checks = instance.upstream.count(Method::HEAD, "/manifests/");
+        assert_eq!(checks, 1, "the tag is fresh: nobody checks it");
+        age_all(later);
+        let report = instance.cleanup(&[]);
+        let forgotten = (&report["links"]["deleted"], &report["tags"]["deleted"]);
+        assert_eq!(forgotten, (&json!(0), &json!(0)), "{days}: {report}");
     }
-    let replica = proxy_of(&instance.upstream, |d| {
-        store(d, &instance.s3, S3::SECRET_KEY);
-        d.spec("DependencyProxyGroup", "team-a")["recheckAfterSeconds"] = json!(31_536_000);
-    })
-    .await;
-    client(&replica).pull("library/a", "1").await;
-    assert_eq!(instance.upstream.count(Method::HEAD, "/manifests/"), 1, "the tag is fresh: nobody checks it");
-    // As two days later.
-    for kind in ["_links", "_tags", "blobs"] {
-        instance.age(kind, 2 * DAY);
-    }
-    let report = instance.cleanup(&[]);
-    assert_eq!((&report["links"]["deleted"], &report["tags"]["deleted"]), (&json!(0), &json!(0)), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,6 +270,30 @@ async fn an_instance_above_its_quota_loses_what_no_group_pulled_for_the_longest_
     let of = |name: &str| left.iter().filter(|file| file.contains(name)).count();
     assert_eq!(of(":shared"), 6, "team-b pulled it a moment ago, so nobody loses it: {left:#?}");
     assert!(of(":lonely") < 3, "{left:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_told_to_the_byte_though_a_run_deletes_and_has_a_bound_besides() {
+    let edit = |d: &mut Documents| {
+        d.spec("DependencyProxy", "main")["quota"] = json!({"storageBytes": "150k"});
+    };
+    let instance = Instance::start(edit).await;
+    instance.pull("library/abandoned").await;
+    instance.abandon();
+    instance.cleanup(&[]);
+    instance.age("_tombs", 2 * HOUR);
+    for name in ["library/a", "library/b"] {
+        instance.pull(name).await;
+    }
+    instance.age("_links", 20 * HOUR);
+    let rehearsed = instance.cleanup(&["--dry-run"]);
+    let report = instance.cleanup(&[]);
+    assert_eq!(report["blobs"]["deleted"], 3, "{report}");
+    assert!(report["links"]["deleted"].as_u64().unwrap() > 0, "and it is above its bound: {report}");
+    let blobs = instance.root.join("blobs");
+    let left: u64 = files(&blobs).iter().map(|file| blobs.join(file).metadata().unwrap().len()).sum();
+    assert_eq!(report["blobs"]["keptBytes"], left, "{report}");
+    assert_eq!(rehearsed["blobs"], report["blobs"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -471,4 +496,24 @@ async fn claims_that_are_not_renewed_expire_after_an_hour() {
     assert_eq!(left(), 3);
     it.cleanup(&[]);
     assert_eq!(left(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_of_upstreams_long_ago_goes_and_a_freeze_when_it_has_ended() {
+    let it = Instance::start(|_| {}).await;
+    let records = [
+        ("dp.upstream/0f", "{}", 8),
+        ("dp.upstream/1f", "{}", 6),
+        ("dp.gone/frozen", "2020-01-01T00:00:00Z", 0),
+        ("dp.upstream/frozen", "2999-01-01T00:00:00Z", 30),
+    ];
+    for (record, text, days) in records {
+        let file = it.root.join("_upstreams").join(record);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, text).unwrap();
+        tool::age(&file, DAY * days).unwrap();
+    }
+    it.cleanup(&[]);
+    let left = records.map(|(record, ..)| it.root.join("_upstreams").join(record).exists());
+    assert_eq!(left, [false, true, false, true]);
 }

@@ -2,9 +2,13 @@
 
 use harness::hostile::{Upstream, noise};
 use harness::proxy::ProxyProcess;
+use harness::s3::S3;
 use http::Method;
+use serde_json::json;
 
-use crate::ground::{client, printed, proxy_of, run, settled};
+use crate::ground::{admin, client, files, printed, proxy_of, run, settled};
+use crate::refusing::Refusing;
+use crate::s3::store;
 
 /// The exit code, and what it said.
 fn purge(proxy: &ProxyProcess, arguments: &[&str]) -> (Option<i32>, String) {
@@ -70,4 +74,62 @@ async fn what_is_not_there_or_not_understood_is_refused_and_nothing_is_forgotten
         assert!(said.contains(sentence), "{arguments:?}: {said}");
     }
     assert!(!proxy.log().contains("purging"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_is_purged_when_the_right_to_its_manifest_is_though_the_store_refused_at_first() {
+    let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
+    let root = s3.bucket("blobs").join("dp.main/v1");
+    let image = upstream.image("library/a", "1", &[noise(1, 1000)]);
+    let deletes_rights = |head: &http::request::Parts, body: &[u8], kind: &str| {
+        head.method == Method::POST && String::from_utf8_lossy(body).contains(kind)
+    };
+    let refusing = Refusing::start(s3.endpoint(), deletes_rights, "/_links/").await;
+    let proxy = proxy_of(&upstream, |d| {
+        store(d, &s3, S3::SECRET_KEY);
+        d.spec("DependencyProxy", "main")["storage"]["s3"]["endpoint"] = json!(refusing.endpoint);
+    })
+    .await;
+    client(&proxy).pull("library/a", "1").await;
+    settled(&proxy).await;
+    let rights = || {
+        let rights = files(&root.join("_links"));
+        rights.iter().filter(|file| file.contains(&image.digest.hex())).count()
+    };
+    assert_eq!(rights(), 1);
+    let (code, said) = purge(&proxy, &["--group=dp/team-a", "--image=library/a", "--tag=1"]);
+    assert_eq!(code, Some(0), "{said}");
+    while refusing.count() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    refusing.behave();
+    while !proxy.log().contains("purged") {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!((rights(), files(&root.join("_tags")).len()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purges_wait_for_their_turn_and_no_more_than_a_hundred_do() {
+    let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
+    let _root = s3.bucket("blobs");
+    let proxy = proxy_of(&upstream, |d| store(d, &s3, S3::SECRET_KEY)).await;
+    let ask = async |image: usize| {
+        let path = format!("/purge?group=dp/team-a&image=library/{image}");
+        admin(&proxy, Method::PUT, &path, "").await
+    };
+    s3.pause();
+    assert_eq!(ask(0).await.0, 202);
+    let mut refused = 0;
+    // One is being done, or about to be.
+    for image in 1..=102 {
+        let (status, said) = ask(image).await;
+        if status != 202 {
+            assert!(status == 429 && said.contains("Too many purges wait for their turn"), "{status} {said}");
+            refused += 1;
+        }
+    }
+    assert!((2..=3).contains(&refused), "{refused} were refused");
+    assert_eq!(ask(50).await.0, 202, "the same as one that waits is done with it");
+    s3.resume();
 }

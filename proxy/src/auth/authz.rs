@@ -1,22 +1,25 @@
 //! Whether a caller may pull in a group, by the documents as they are now. Pure.
 
-use config::{Config, Role, Subject};
+use config::{Config, Group, Role, Subject};
 use jiff::Timestamp;
 
 use super::credentials::user_fingerprint;
 use super::{Caller, Identity, Refusal};
-use crate::resolve::Lead;
 
-/// Decides whether a caller may pull what a name leads to.
+/// Decides whether a caller may pull in a group, if there is one. `written`: what stands for it in the request.
 ///
 /// # Errors
 /// That there is no such group and that the caller has no role in it is one and the same refusal.
-pub fn authorize(config: &Config, caller: &Caller, lead: &Lead, now: Timestamp) -> Result<(), Refusal> {
+pub fn authorize(
+    config: &Config,
+    caller: &Caller,
+    group: Option<&Group>,
+    written: &str,
+    now: Timestamp,
+) -> Result<(), Refusal> {
     still_good(config, caller, now)?;
-    let (Lead::Route { written, .. } | Lead::Unknown(written)) = lead;
-    let no_role = || Refusal::NoRole { group: written.clone(), caller: caller.identity.name().to_owned() };
-    let Lead::Route { route, .. } = lead else { return Err(no_role()) };
-    let path = route.group().path.as_str();
+    let no_role = || Refusal::NoRole { group: written.to_owned(), caller: caller.identity.name().to_owned() };
+    let path = group.ok_or_else(no_role)?.path.as_str();
     match &caller.identity {
         Identity::User(name) => {
             let role = role_of(config, path, name);
@@ -45,13 +48,13 @@ pub fn authorize(config: &Config, caller: &Caller, lead: &Lead, now: Timestamp) 
 pub fn authorize_role(
     config: &Config,
     caller: &Caller,
-    lead: &Lead,
+    group: Option<&Group>,
+    written: &str,
     needed: Role,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    authorize(config, caller, lead, now)?;
-    let Lead::Route { route, .. } = lead else { return Ok(()) };
-    let path = route.group().path.as_str();
+    authorize(config, caller, group, written, now)?;
+    let path = group.map_or(written, |group| group.path.as_str());
     let role = match &caller.identity {
         Identity::User(name) => role_of(config, path, name),
         Identity::Machine(_) => None,

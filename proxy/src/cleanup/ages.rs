@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use super::GRACE;
+use super::{GRACE, UNKNOWN_USE};
 
 /// Steps per doubling of the age: each is 9 % longer than the one before.
 const STEPS: u32 = 8;
-/// One below the grace, and steps from there to almost two years.
+/// One below [`SPARED`], and steps from there to four years.
 const BUCKETS: usize = 1 + 14 * STEPS as usize;
+
+/// What may have been used within the grace.
+const SPARED: Duration = GRACE.saturating_add(UNKNOWN_USE);
 
 /// Bytes by age.
 #[derive(Clone, Debug)]
@@ -46,7 +49,7 @@ impl Ages {
 }
 
 impl Cutoff {
-    /// Whether bytes of this age go. What was used within the grace stays, whatever the limit.
+    /// Whether bytes of this age go. What may have been used within the grace stays, whatever the limit.
     pub(super) fn takes(&mut self, age: Duration, bytes: u64) -> bool {
         let its = bucket(age);
         if its == 0 || its < self.bucket || (its == self.bucket && self.excess == 0) {
@@ -60,8 +63,8 @@ impl Cutoff {
 }
 
 fn bucket(age: Duration) -> usize {
-    let graces = age.as_secs_f64() / GRACE.as_secs_f64();
-    if graces < 1.0 {
+    let doublings = (age.as_secs_f64() / SPARED.as_secs_f64()).log2();
+    if doublings < 0.0 {
         return 0;
     }
     #[allow(
@@ -69,7 +72,7 @@ fn bucket(age: Duration) -> usize {
         clippy::cast_sign_loss,
         reason = "a small number, not below zero"
     )]
-    let step = (graces.log2() * f64::from(STEPS)) as usize;
+    let step = (doublings * f64::from(STEPS)) as usize;
     (1 + step).min(BUCKETS - 1)
 }
 
@@ -92,9 +95,9 @@ mod tests {
 
     #[test]
     fn what_is_older_goes_first_and_no_more_than_has_to() {
-        let mut cutoff = ages(&[(2, 10), (50, 10), (50, 10), (700, 10)]).cutoff(25).into_iter();
+        let mut cutoff = ages(&[(3, 10), (50, 10), (50, 10), (700, 10)]).cutoff(25).into_iter();
         let mut cutoff = cutoff.next().unwrap_or(Cutoff { bucket: 0, excess: 0 });
-        assert!(!cutoff.takes(HOUR * 2, 10));
+        assert!(!cutoff.takes(HOUR * 3, 10));
         assert!(cutoff.takes(HOUR * 700, 10));
         assert!(cutoff.takes(HOUR * 50, 10), "one of the two of that age");
         assert!(!cutoff.takes(HOUR * 50, 10), "and not the other");
@@ -102,9 +105,10 @@ mod tests {
 
     #[test]
     fn what_was_used_within_the_hour_stays_though_it_is_too_much() {
-        let mut cutoff = ages(&[(0, 100), (2, 1)]).cutoff(50).into_iter().next();
-        let mut takes = |hours| cutoff.as_mut().is_some_and(|cutoff| cutoff.takes(HOUR * hours, 1));
-        assert!(!takes(0));
-        assert!(takes(2));
+        let mut cutoff = ages(&[(0, 100), (3, 1)]).cutoff(50).into_iter().next();
+        let mut takes = |age| cutoff.as_mut().is_some_and(|cutoff| cutoff.takes(age, 1));
+        assert!(!takes(Duration::ZERO));
+        assert!(!takes(HOUR * 2), "it may have been used an hour after it was written down");
+        assert!(takes(HOUR * 3));
     }
 }

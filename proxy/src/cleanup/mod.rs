@@ -21,14 +21,16 @@ pub use report::{Blobs, GroupBytes, MAX_MESSAGE_BYTES, Records, Report, Verified
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, USE_PRECISION};
 use pass::Act;
 use plan::Plan;
 use policy::Policies;
 
-/// What was written or used within this time stays. Downloads write a blob before the rights to it, and that last use is
-/// known to the hour.
+/// What was written or used within this time stays. Downloads write a blob before the rights to it.
 pub(crate) const GRACE: Duration = Duration::from_secs(3600);
+/// Something may have been used so much later than is written down: proxies write that at most hourly, and ask the store
+/// a minute after they have asked it.
+pub(crate) const UNKNOWN_USE: Duration = USE_PRECISION.saturating_add(Duration::from_secs(60));
 /// How long what no document names is kept: a group may come back.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -92,14 +94,13 @@ pub async fn run(store: &Store, config: &Config, options: Options, clock: &Clock
     if !options.dry_run {
         store.remove_expired(now).await?;
     }
+    report.blobs.kept_bytes = census.bytes;
+    report.list(census.groups.iter().map(|(group, bytes)| (group.to_string(), *bytes)));
+    // Before the check, which may take hours and fail: what was freed is freed.
+    note(store, &mut report, clock).await?;
     if let Some(pace) = options.verify {
         verify::verify(store, pace, options.dry_run, &mut report).await?;
-    }
-    report.blobs.kept_bytes = census.bytes - report.blobs.bytes.min(census.bytes);
-    report.list(census.groups.iter().map(|(group, bytes)| (group.to_string(), *bytes)));
-    report.ended_at = clock.now();
-    if !options.dry_run {
-        store.note_cleanup(report.message().into()).await?;
+        note(store, &mut report, clock).await?;
     }
     tracing::info!(
         dry_run = report.dry_run,
@@ -111,6 +112,12 @@ pub async fn run(store: &Store, config: &Config, options: Options, clock: &Clock
         "the cleanup has ended"
     );
     Ok(report)
+}
+
+/// Writes down what was done so far.
+async fn note(store: &Store, report: &mut Report, clock: &Clock) -> Result<(), Error> {
+    report.ended_at = clock.now();
+    if report.dry_run { Ok(()) } else { store.note_cleanup(report.message().into()).await }
 }
 
 /// Shows in a proxy's metrics what the last cleanup did, for ever: a job is gone before anybody asks it.

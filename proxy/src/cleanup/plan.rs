@@ -8,12 +8,11 @@ use jiff::Timestamp;
 
 use super::ages::{Ages, Cutoff};
 use super::policy::{Keep, Policies};
-use super::{GRACE, ORPHAN_GRACE};
+use super::{GRACE, ORPHAN_GRACE, UNKNOWN_USE};
 use crate::clock::since;
 use crate::store::{Entry, GroupOrigin, Holder, Link};
 
 /// By what one pass decides.
-#[derive(Clone)]
 pub(super) struct Plan<'a> {
     pub(super) policies: &'a Policies,
     /// What was found to be named by no document, and since when.
@@ -66,11 +65,11 @@ impl Plan<'_> {
         Verdict { forgotten, kept, fate }
     }
 
-    /// Whether what was used then has been kept long enough.
+    /// Whether what was used then, as far as is written down, has been kept long enough.
     pub(super) fn has_expired(&self, holder: &Holder, used_at: Timestamp) -> bool {
         match self.policies.keep(&holder.group, &holder.origin) {
             Keep::ForEver => false,
-            Keep::For(time) => self.age(used_at) > time,
+            Keep::For(time) => self.age(used_at) > time.saturating_add(UNKNOWN_USE),
             // Counted from when a run first found it so, not from its last use: a document that is away for a day does
             // not cost the cache.
             Keep::Orphan => {
@@ -140,9 +139,11 @@ fn last_use(links: &[Link]) -> HashMap<&ObjectId, Timestamp> {
 /// What stays after one pass.
 #[derive(Default)]
 pub(super) struct Census {
+    /// What was there.
     pub(super) blobs: u64,
-    pub(super) bytes: u64,
     pub(super) links: u64,
+    /// Of blobs that stay.
+    pub(super) bytes: u64,
     /// Bytes of each group; a blob counts once in each group that has a right to it.
     pub(super) groups: HashMap<ObjectId, u64>,
     /// The same by age, of groups with a bound.
@@ -199,6 +200,7 @@ impl Census {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -237,5 +239,26 @@ mod tests {
         ] {
             assert_eq!(fate(blob, tomb, linked), expected, "{why}: {blob:?} {tomb:?} {linked}");
         }
+    }
+
+    #[test]
+    fn what_may_have_been_used_within_the_time_it_is_kept_stays() {
+        let text = "
+{apiVersion: dependencyproxy.dev/v1alpha1, kind: DependencyProxyGroup, metadata: {name: a, namespace: dp},
+ spec: {proxyRef: {name: main}, path: team-a, cleanup: {dependencyProxy: {enabled: true, ttlDays: 1}}}}
+";
+        let (documents, _) = config::parse(text, "f.yaml", config::Origin::File);
+        let config = config::judge(&documents, &config::Options::default()).config.unwrap();
+        let (orphans, now) = (HashMap::new(), Timestamp::UNIX_EPOCH);
+        let policies = Policies::new(&config, true, None, now);
+        let plan =
+            Plan { policies: &policies, orphans: &orphans, now, groups: HashMap::new(), instance: None };
+        let group = config.groups.values().next().unwrap();
+        let (origin, repository) = (group.upstream.origin.clone(), oci::Name::parse("a").unwrap());
+        let holder = Holder { origin, group: group.id.clone(), repository };
+        let expired =
+            |minutes: i64| plan.has_expired(&holder, Timestamp::from_second(-60 * minutes).unwrap());
+        assert!(!expired(24 * 60 + 60), "it may have been used an hour after that was written down");
+        assert!(expired(24 * 60 + 62));
     }
 }

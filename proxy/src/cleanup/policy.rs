@@ -64,9 +64,10 @@ impl Policies {
         let unnamed = if self.complete { Keep::Orphan } else { Keep::ForEver };
         let Some(policy) = self.groups.get(group) else { return unnamed };
         match (policy.own_origin == origin, policy.registry_origins.contains(origin)) {
-            (true, false) => policy.dependency_proxy,
+            (true, false) if self.complete => policy.dependency_proxy,
             (false, true) => policy.virtual_registries,
-            (true, true) => longer(policy.dependency_proxy, policy.virtual_registries),
+            // The document that is bad may be of a registry which uses it, too.
+            (true, _) => longer(policy.dependency_proxy, policy.virtual_registries),
             (false, false) => unnamed,
         }
     }
@@ -104,7 +105,10 @@ mod tests {
 
     /// team-a on docker-hub with a registry on docker-hub and quay; team-b on quay, whose cleanup is off.
     fn policies(complete: bool, last_run: Option<i64>, now: i64) -> (Policies, [String; 2]) {
-        let text = "
+        policies_of(&format!("{GROUPS}{REGISTRY}"), complete, last_run, now)
+    }
+
+    const GROUPS: &str = "
 {apiVersion: dependencyproxy.dev/v1alpha1, kind: RegistryUpstream, metadata: {name: hub, namespace: dp},
  spec: {url: 'https://registry-1.docker.io'}}
 ---
@@ -118,10 +122,13 @@ mod tests {
 ---
 {apiVersion: dependencyproxy.dev/v1alpha1, kind: DependencyProxyGroup, metadata: {name: b, namespace: dp},
  spec: {proxyRef: {name: main}, path: team-b, upstreamRef: {name: quay}}}
----
+";
+    const REGISTRY: &str = "---
 {apiVersion: dependencyproxy.dev/v1alpha1, kind: VirtualRegistry, metadata: {name: all, namespace: dp},
  spec: {groupRef: {name: a}, upstreams: [{name: hub}, {name: quay}]}}
 ";
+
+    fn policies_of(text: &str, complete: bool, last_run: Option<i64>, now: i64) -> (Policies, [String; 2]) {
         let (documents, problems) = config::parse(text, "f.yaml", config::Origin::File);
         assert!(problems.is_empty(), "{problems:?}");
         let config = config::judge(&documents, &config::Options::default()).config.unwrap();
@@ -164,5 +171,15 @@ mod tests {
         assert_eq!(policies_.keep(&group("b"), &hub), Keep::Orphan);
         let (policies_, _) = policies(false, None, 70);
         assert_eq!(policies_.keep(&group("gone"), &hub), Keep::ForEver);
+    }
+
+    #[test]
+    fn while_the_document_of_a_registry_is_bad_what_it_keeps_longer_is_kept() {
+        let keep = |complete| {
+            let (policies, [hub, _]) = policies_of(GROUPS, complete, None, 70);
+            policies.keep(&group("a"), &hub)
+        };
+        assert_eq!(keep(true), Keep::For(10 * DAY), "no registry uses it");
+        assert_eq!(keep(false), Keep::For(30 * DAY), "the registry's document may be the bad one");
     }
 }

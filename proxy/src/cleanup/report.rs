@@ -68,6 +68,8 @@ pub struct Verified {
     pub unfinished: bool,
     /// How many did not have their digest; they were deleted, and are fetched again when they are pulled.
     pub damaged: u64,
+    /// How many the store does not give, such as archived ones; the log has their digests.
+    pub unreadable: u64,
     /// At most 20 of them.
     pub digests: Vec<Digest>,
 }
@@ -130,8 +132,8 @@ impl fmt::Display for Report {
             let rest = if verified.unfinished { "; the next run goes on from there" } else { "" };
             writeln!(
                 f,
-                "verified   {} blobs, {} bytes; {} damaged{rest}",
-                verified.blobs, verified.bytes, verified.damaged
+                "verified   {} blobs, {} bytes; {} damaged, {} not readable{rest}",
+                verified.blobs, verified.bytes, verified.damaged, verified.unreadable
             )?;
             for digest in &verified.digests {
                 writeln!(f, "damaged    {digest}")?;

@@ -72,10 +72,10 @@ async fn steps(config: &Config, explain: &Explain) -> Result<(), String> {
 }
 
 fn tell_role(config: &Config, lead: &Lead, user: &str) -> Result<(), String> {
-    let path = if let Lead::Route { route, .. } = lead { route.group().path.as_str() } else { "" };
+    let path = lead.group().map_or("", |group| group.path.as_str());
     let caller = caller_named(config, path, user)
         .ok_or_else(|| format!("There is no user, deploy token or binding \"{user}\"."))?;
-    authorize(config, &caller, lead, Clock::system().now())
+    authorize(config, &caller, lead.group(), lead.written(), Clock::system().now())
         .map_err(|refusal| format!("{user}: {refusal}."))?;
     match role_of(config, path, user) {
         Some(role) => println!("role      {user} is {}", role_name(role)),

@@ -13,7 +13,6 @@ use super::request::Head;
 use super::router::login_host;
 use super::{Api, Live, purge, response};
 use crate::auth::authorize;
-use crate::resolve::Lead;
 
 /// `/api/v4/groups/<path>/dependency_proxy/…`, the path as it is or URL-encoded as GitLab's API takes it.
 pub(super) async fn group(
@@ -67,15 +66,10 @@ async fn quota(
     let now = api.clock.now();
     let refused = |refusal| Problem::refused(refusal, None, &host);
     let presented = live.admit(head, now, note).await.map_err(refused)?;
-    let written = group.to_owned();
-    let lead = match (live.config.groups.get(group), oci::Name::parse("any")) {
-        (Some(group), Ok(image)) => {
-            Lead::Route { route: config::Route::Group(group.clone()), image, written }
-        }
-        _ => Lead::Unknown(written),
-    };
-    authorize(&live.config, presented.caller(), &lead, now).map_err(refused)?;
-    let Lead::Route { route, .. } = lead else { return Err(Problem::internal()) };
-    let quotas = crate::quota::of_group(&live.config, route.group(), &api.cache.upstreams).await;
-    Ok(response::json(&json!({"group": route.group().path, "upstreams": quotas})))
+    let found = live.config.groups.get(group);
+    authorize(&live.config, presented.caller(), found.map(|group| &**group), group, now).map_err(refused)?;
+    // `authorize` lets nobody pass to what does not exist.
+    let group = found.ok_or_else(Problem::internal)?;
+    let quotas = crate::quota::of_group(&live.config, group, &api.cache.upstreams).await;
+    Ok(response::json(&json!({"group": group.path, "upstreams": quotas})))
 }

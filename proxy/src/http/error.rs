@@ -115,6 +115,13 @@ impl Problem {
         Self { size: Some(size), ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID", sentence) }
     }
 
+    /// Too many purges wait.
+    pub(super) fn crowded() -> Self {
+        let sentence = "Too many purges wait for their turn. Try again in 60 s.".to_owned();
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", sentence);
+        Self { retry_after: Some(60), ..problem }
+    }
+
     pub(super) fn internal() -> Self {
         let sentence = "Something went wrong here, and it was logged. Try again.".to_owned();
         Self {

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use config::{Group, ObjectId, Role, Route};
+use config::{Group, ObjectId, Role};
 use http::Method;
-use oci::Name;
 
 use super::access::Note;
 use super::error::Problem;
@@ -14,7 +13,6 @@ use super::router::login_host;
 use super::{Api, Live, response};
 use crate::auth::{Caller, Presented, Refusal, authorize_role};
 use crate::purge::{Concerned, Scope, Target, begin, concerned};
-use crate::resolve::Lead;
 
 /// `DELETE /api/v4/groups/<path>/dependency_proxy/cache`, for Owners.
 pub(super) async fn group(
@@ -102,24 +100,15 @@ impl<'a> Asking<'a> {
         match refusal {
             Some(refusal) if allowed.is_empty() => Err(Problem::refused(refusal, None, &self.host)),
             _ => {
-                let store = self.api.cache.store.clone();
-                begin(store, &allowed, &self.scope, self.caller.identity.name());
-                Ok(response::accepted())
+                let by = self.caller.identity.name();
+                let begun = begin(&self.api.cache.store, &allowed, &self.scope, by);
+                begun.map(|()| response::accepted()).map_err(|_| Problem::crowded())
             }
         }
     }
 
     /// Whether the caller has this role in the group, if there is one.
-    fn may(&self, group: Option<&Arc<Group>>, written: &str, needed: Role) -> Result<(), Refusal> {
-        let lead = match (group, Name::parse("any")) {
-            (Some(group), Ok(image)) => {
-                Lead::Route { route: Route::Group(group.clone()), image, written: written.to_owned() }
-            }
-            _ => Lead::Unknown(written.to_owned()),
-        };
-        authorize_role(&self.live.config, &self.caller, &lead, needed, self.api.clock.now())?;
-        let caller = self.caller.identity.name().to_owned();
-        let stranger = || Refusal::NoRole { group: written.to_owned(), caller };
-        group.map(|_| ()).ok_or_else(stranger)
+    fn may(&self, group: Option<&Group>, written: &str, needed: Role) -> Result<(), Refusal> {
+        authorize_role(&self.live.config, &self.caller, group, written, needed, self.api.clock.now())
     }
 }

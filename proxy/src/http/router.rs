@@ -96,16 +96,14 @@ async fn image(
         Asked::Blob(_) => Some(crate::metrics::Kind::Blob),
         Asked::Tags | Asked::Referrers(_) => None,
     };
-    if let resolve::Lead::Route { route, .. } = &lead {
-        note.group = Some(route.group().path.as_str().into());
-    }
+    note.group = lead.group().map(|group| group.path.as_str().into());
     let host = login_host(api, live, head);
     let refused = |refusal| Problem::refused(refusal, Some(&name), &host);
     let presented = live.admit(head, now, note).await.map_err(refused)?;
     if !presented.opens(&name) {
         return Err(refused(Refusal::OtherScope));
     }
-    authorize(&live.config, presented.caller(), &lead, now).map_err(refused)?;
+    authorize(&live.config, presented.caller(), lead.group(), lead.written(), now).map_err(refused)?;
     // `authorize` lets nobody pass to what does not exist.
     let resolve::Lead::Route { route, image, .. } = lead else { return Err(Problem::internal()) };
     let ns = head.parameter("ns");

@@ -43,7 +43,7 @@ pub use known::Known;
 pub use listing::{Entries, Entry, Link, StoredBlob};
 use memory::Memory;
 use objects::{MAX_SMALL, Objects};
-pub use purge::{Purge, Purged, What};
+pub use purge::{Crowded, Purge, Purged, What};
 pub use read::{FileReader, read_file};
 pub use record::TagRecord;
 pub use upstreams::{UpstreamRecords, Version};
@@ -51,8 +51,8 @@ pub use upstreams::{UpstreamRecords, Version};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
-/// The right to a blob is written again at most this often, to say that it is in use.
-const LINK_PRECISION: Duration = Duration::from_secs(3600);
+/// A right or a tag that is used is written again at most this often, to say so.
+pub const USE_PRECISION: Duration = Duration::from_secs(3600);
 /// An idle store is asked this often whether it works.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 
@@ -88,6 +88,7 @@ pub struct Store {
     shared: bool,
     links: Memory<(Digest, Holder), Arc<str>>,
     tags: Memory<(Holder, Tag), Arc<TagRecord>>,
+    purges: parking_lot::Mutex<purge::Waiting>,
     metrics: Metrics,
     clock: Clock,
 }
@@ -152,6 +153,7 @@ impl Store {
             shared,
             links: Memory::new(200_000, clock.clone()),
             tags: Memory::new(100_000, clock.clone()),
+            purges: parking_lot::Mutex::default(),
             metrics,
             clock,
         }
@@ -200,7 +202,7 @@ impl Store {
             return Ok(Some(media_type));
         }
         let path = Key::Link(digest, holder).path(&self.instance);
-        let read = self.objects.clone().get_used(path, LINK_PRECISION, self.clock.now(), self.shared);
+        let read = self.objects.clone().get_used(path, USE_PRECISION, self.clock.now(), self.shared);
         let media_type = |bytes: Bytes| String::from_utf8_lossy(&bytes).into();
         self.links.recall(key, async move { Ok(read.await?.map(media_type)) }).await
     }

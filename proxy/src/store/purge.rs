@@ -1,6 +1,6 @@
 //! Forgetting at somebody's wish: rights and tags go, bytes without rights go with the next cleanups.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use config::ObjectId;
 use futures_util::TryStreamExt;
@@ -11,6 +11,8 @@ use super::{Error, Store};
 
 /// Records that are deleted together.
 const BATCH: usize = 1000;
+/// Purges that wait at once.
+const WAITING: usize = 100;
 
 /// What is to be forgotten of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,25 +49,53 @@ impl Purge {
     }
 }
 
+/// Purges that wait for their turn: each goes over all records, so one is done after the other.
+#[derive(Default)]
+pub(super) struct Waiting {
+    asked: VecDeque<Vec<Purge>>,
+    /// Whether somebody does them.
+    busy: bool,
+}
+
+/// So many purges wait already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crowded;
+
 impl Store {
+    /// Takes a place for purges, the one of who waits for the same. `true`: nobody does them yet, the caller has to.
+    ///
+    /// # Errors
+    /// When too many wait.
+    pub fn queue_purges(&self, purges: Vec<Purge>) -> Result<bool, Crowded> {
+        let mut waiting = self.purges.lock();
+        if !waiting.asked.contains(&purges) {
+            if waiting.asked.len() >= WAITING {
+                return Err(Crowded);
+            }
+            waiting.asked.push_back(purges);
+        }
+        Ok(!std::mem::replace(&mut waiting.busy, true))
+    }
+
+    /// What is to be done next. `None`: nothing is, and whoever asks does them no longer.
+    pub fn next_purges(&self) -> Option<Vec<Purge>> {
+        let mut waiting = self.purges.lock();
+        let next = waiting.asked.pop_front();
+        waiting.busy = next.is_some();
+        next
+    }
+
     /// Forgets rights and tags. This process believes them no longer when this ends, other replicas within a minute.
     ///
     /// # Errors
-    /// When the store fails; what was forgotten until then is forgotten.
+    /// When the store fails; what was forgotten until then is forgotten, and trying again forgets the rest.
     pub async fn purge(&self, purge: &Purge) -> Result<Purged, Error> {
-        let purged = self.forget(purge).await;
-        self.links.clear();
-        self.tags.clear();
-        purged
-    }
-
-    async fn forget(&self, purge: &Purge) -> Result<Purged, Error> {
         let mut purged = Purged::default();
-        let mut links = match &purge.what {
-            What::Digest(_) => Vec::new(),
+        match &purge.what {
+            What::Digest(_) => {}
             What::Everything => self.forget_tags(purge, None, &mut purged).await?,
             What::Tag(tag) => self.forget_tags(purge, Some(tag), &mut purged).await?,
-        };
+        }
         let folders = match &purge.what {
             What::Tag(_) => Vec::new(),
             What::Digest(digest) => vec![Key::AnyLinks(digest).path(&self.instance)],
@@ -73,6 +103,7 @@ impl Store {
                 .map(|algorithm| Kind::Links.stretch(&self.instance, Stretch { algorithm, shard: None }))
                 .to_vec(),
         };
+        let mut links = Vec::new();
         for folder in folders {
             let mut listing = self.list(&folder);
             while let Some(meta) = listing.try_next().await? {
@@ -96,22 +127,18 @@ impl Store {
         purged: &mut Purged,
     ) -> Result<(), Error> {
         let keys: Vec<_> = links.iter().map(|(digest, holder)| Key::Link(digest, holder)).collect();
-        self.delete(&keys).await?;
+        let deleted = self.delete(&keys).await;
+        self.links.clear();
+        deleted?;
         purged.links += links.len() as u64;
         links.clear();
         Ok(())
     }
 
-    /// Forgets the records of tags; of one tag, tells the rights to the manifests that it named.
-    async fn forget_tags(
-        &self,
-        purge: &Purge,
-        only: Option<&Tag>,
-        purged: &mut Purged,
-    ) -> Result<Vec<(Digest, Holder)>, Error> {
-        let mut named = Vec::new();
+    /// Forgets the records of tags; with those of one tag the rights to the manifests that they name.
+    async fn forget_tags(&self, purge: &Purge, only: Option<&Tag>, purged: &mut Purged) -> Result<(), Error> {
         let mut tags = self.tags();
-        let mut batch = Vec::new();
+        let (mut batch, mut named) = (Vec::new(), Vec::new());
         loop {
             let next = tags.try_next().await?;
             let ended = next.is_none();
@@ -119,21 +146,50 @@ impl Store {
                 next.filter(|(holder, tag, _)| purge.covers(holder) && only.is_none_or(|only| only == tag));
             if let Some((holder, tag, _)) = covered {
                 if only.is_some()
-                    && let Some(record) = self.tag(&holder, &tag).await?
+                    && let Some(record) = self.tag_anew(&holder, &tag).await?
                 {
                     named.push((record.digest, holder.clone()));
                 }
                 batch.push((holder, tag));
             }
             if batch.len() >= BATCH || ended {
+                // First, since whoever tries again finds them by the records alone.
+                self.forget_links(&mut named, purged).await?;
                 let keys: Vec<_> = batch.iter().map(|(holder, tag)| Key::Tag(holder, tag)).collect();
-                self.delete(&keys).await?;
+                let deleted = self.delete(&keys).await;
+                self.tags.clear();
+                deleted?;
                 purged.tags += batch.len() as u64;
                 batch.clear();
             }
             if ended {
-                return Ok(named);
+                return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::store::testing;
+
+    #[test]
+    fn one_purge_is_done_after_the_other_and_the_same_that_waits_once() {
+        let data = tempfile::tempdir().unwrap();
+        let store = testing::shared(&testing::config(), data.path());
+        let of = |name: &str| {
+            let group = ObjectId { namespace: "default".to_owned(), name: name.to_owned() };
+            vec![Purge { group, origins: None, repositories: None, what: What::Everything }]
+        };
+        assert_eq!(store.queue_purges(of("a")), Ok(true), "who asks first does them");
+        assert_eq!(store.next_purges(), Some(of("a")));
+        for name in ["a", "b", "a"] {
+            assert_eq!(store.queue_purges(of(name)), Ok(false), "somebody does them");
+        }
+        let next = [(); 3].map(|()| store.next_purges());
+        assert_eq!(next, [Some(of("a")), Some(of("b")), None], "what is being done may have passed it");
+        assert_eq!(store.queue_purges(of("a")), Ok(true));
     }
 }

@@ -8,11 +8,9 @@ use jiff::Timestamp;
 use oci::{Digest, Tag};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Holder, Key, Store};
+use super::{Error, Holder, Key, Store, USE_PRECISION};
 use crate::clock::since;
 
-/// A record that is used without being changed is written again at most this often, to say that it is in use.
-const TAG_PRECISION: Duration = Duration::from_secs(24 * 3600);
 /// A check that found nothing new is written to the store at most this often.
 const CHECKED_AT_PRECISION: Duration = Duration::from_secs(60);
 
@@ -68,7 +66,7 @@ impl Store {
         tag: &Tag,
     ) -> impl Future<Output = Result<Option<Arc<TagRecord>>, Error>> + Send + 'static {
         let path = Key::Tag(holder, tag).path(&self.instance);
-        let read = self.objects.clone().get_used(path, TAG_PRECISION, self.clock.now(), self.shared);
+        let read = self.objects.clone().get_used(path, USE_PRECISION, self.clock.now(), self.shared);
         let record = |bytes: Bytes| {
             let record = serde_json::from_slice::<TagRecord>(&bytes).ok()?;
             Some(Arc::new(TagRecord { written_at: record.checked_at, ..record }))

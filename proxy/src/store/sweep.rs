@@ -129,6 +129,17 @@ impl Store {
         Ok(absent_is_none(head)?.is_some_and(same))
     }
 
+    /// Whether nobody has used a right or a tag since it was listed: asked right before it is deleted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn is_still_unused(&self, key: &Key<'_>, listed: Timestamp) -> Result<bool, Error> {
+        let head = self.objects.store().head(&key.path(&self.instance)).await;
+        // A HEAD tells whole seconds.
+        let unused = |meta: ObjectMeta| time(&meta).as_second() <= listed.as_second();
+        Ok(absent_is_none(head)?.is_none_or(unused))
+    }
+
     /// Deletes, in bulk where the store can. What is not there is deleted.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use object_store::ObjectMeta;
 use super::{Error, Key, Store, time};
 
 /// The name of the record that says until when an upstream is frozen.
-const FROZEN: &str = "frozen";
+pub(super) const FROZEN: &str = "frozen";
 
 /// What is written down of upstreams.
 #[derive(Debug, Default)]

@@ -81,7 +81,10 @@ impl UpstreamRecord {
             let left = Duration::from_secs(seconds?).checked_sub(age)?;
             Some(later(now, left))
         };
-        let ago = |seconds: u64| now.checked_sub(age + Duration::from_secs(seconds)).unwrap_or_default();
+        let ago = |seconds| {
+            let ago = age.saturating_add(Duration::from_secs(seconds));
+            now.checked_sub(ago).unwrap_or_default()
+        };
         Some(Self {
             rests_until: until(written.rests_for_seconds),
             told_until: until(written.told_for_seconds),
@@ -186,6 +189,10 @@ mod tests {
     #[test]
     fn what_cannot_be_understood_is_nothing() {
         assert_eq!(UpstreamRecord::read(b"{", Duration::ZERO, at(0)), None);
+        let ages = br#"{"restsForSeconds":18446744073709551615,"quota":{"source":"","ageSeconds":18446744073709551615}}"#;
+        let read = UpstreamRecord::read(ages, Duration::from_secs(1), at(0)).unwrap();
+        assert_eq!(read.rests_until, Some(Timestamp::MAX), "as long as there is time");
+        assert_eq!(read.quota.unwrap().observed_at, Timestamp::UNIX_EPOCH);
         assert_eq!(UpstreamRecord::read(b"{}", Duration::ZERO, at(0)), Some(UpstreamRecord::default()));
     }
 }
