@@ -6,6 +6,7 @@ use harness::blob::Blob;
 use serde_json::Value;
 
 use crate::installation::{Installation, Instance, within};
+use crate::kubelet::served_by;
 use crate::load::Load;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,6 +17,7 @@ async fn transfers_that_a_killed_pod_breaks_succeed_at_their_first_retry() {
     installation.cluster.upstream("library/big").await.push_blob(&blob).await;
     // In every replica's reach before the kill.
     instance.ci(1).blob("big", &blob.digest).await.bytes();
+    reach_every_pod(&instance).await;
     // Eight seconds for each: longer than a pod lives that is killed.
     let pulls: Vec<_> = (0..18)
         .map(|number| {
@@ -44,6 +46,25 @@ async fn transfers_that_a_killed_pod_breaks_succeed_at_their_first_retry() {
     instance.end().await;
 }
 
+/// Waits until connections to each node come to every pod: its kube-proxy hears of pods in its own time.
+async fn reach_every_pod(instance: &Instance<'_>) {
+    let answered = async || {
+        let mut answered = Vec::new();
+        for pod in instance.pods().await {
+            answered.push(served_by(instance, &pod, "manifest").await);
+        }
+        answered
+    };
+    for node in [1, 2] {
+        let before = answered().await;
+        let is_spread = async || {
+            instance.ci(node).fresh().manifest("app", "1").await.bytes();
+            answered().await.iter().zip(&before).all(|(now, before)| now != before)
+        };
+        within(Duration::from_secs(60), "every pod is reached", is_spread).await;
+    }
+}
+
 /// The pod that downloads a blob from upstream, when a third of it is there.
 async fn downloading(instance: &Instance<'_>, digest: &str, size: u64) -> String {
     loop {
@@ -66,6 +87,7 @@ async fn a_pod_that_is_killed_while_it_downloads_breaks_only_its_own_pulls() {
     let blob = Blob::random(64 << 20);
     installation.cluster.upstream("library/cold").await.push_blob(&blob).await;
     installation.cluster.throttle("upstream", "app=registry", "100mbit").await;
+    reach_every_pod(&instance).await;
     let pulls: Vec<_> = (0..9)
         .map(|number| {
             let (client, digest) = (instance.ci(1 + number % 2).fresh(), blob.digest);

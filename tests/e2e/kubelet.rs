@@ -61,19 +61,25 @@ async fn append_fresh_layer(installation: &Installation) {
 async fn served(instance: &Instance<'_>, kind: &str) -> (u64, u64) {
     let (mut misses, mut hits) = (0, 0);
     for pod in instance.pods().await {
-        let metrics = instance.admin(&pod, "/metrics").await;
-        let count = |result: &str| {
-            let labels = [format!("kind=\"{kind}\""), format!("result=\"{result}\"")];
-            let lines = metrics.lines().filter(|line| {
-                line.starts_with("dependency_proxy_requests_total{")
-                    && labels.iter().all(|label| line.contains(label))
-            });
-            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
-        };
-        misses += count("miss");
-        hits += count("hit") + count("revalidated");
+        let (missed, hit) = served_by(instance, &pod, kind).await;
+        misses += missed;
+        hits += hit;
     }
     (misses, hits)
+}
+
+/// The same of one pod.
+pub(crate) async fn served_by(instance: &Instance<'_>, pod: &str, kind: &str) -> (u64, u64) {
+    let metrics = instance.admin(pod, "/metrics").await;
+    let count = |result: &str| {
+        let labels = [format!("kind=\"{kind}\""), format!("result=\"{result}\"")];
+        let lines = metrics.lines().filter(|line| {
+            line.starts_with("dependency_proxy_requests_total{")
+                && labels.iter().all(|label| line.contains(label))
+        });
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    (count("miss"), count("hit") + count("revalidated"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
