@@ -1,6 +1,8 @@
 //! What objects say that others keep from serving, and that they say so no longer when it is mended.
 
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::ground::Ground;
@@ -55,9 +57,30 @@ async fn of_two_groups_with_one_path_the_older_serves_and_the_other_follows_it()
     stage.apply(group("a-second", "team-a")).await;
     let message = stage.says(GROUP, "a-second", "Accepted", "False", "PathConflict").await;
     assert!(message.contains("b-first"), "{message}");
+    is_told(&stage, "a-second", "PathConflict", &message).await;
     stage.says(GROUP, "b-first", "Accepted", "True", "Accepted").await;
     stage.delete(GROUP, "b-first").await;
     stage.says(GROUP, "a-second", "Accepted", "True", "Accepted").await;
+}
+
+/// Waits for the Event that `kubectl describe` shows.
+async fn is_told(stage: &Stage, name: &str, reason: &str, message: &str) {
+    let events = Api::<Event>::namespaced(stage.client.clone(), &stage.namespace);
+    for _ in 0..100 {
+        let list = events.list(&ListParams::default()).await.unwrap();
+        let told = |event: &Event| {
+            let regarding = event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref());
+            regarding == Some(name)
+                && event.reason.as_deref() == Some(reason)
+                && event.type_.as_deref() == Some("Warning")
+                && event.note.as_deref() == Some(message)
+        };
+        if list.items.iter().any(told) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("no Event says {message:?} of {name}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::load::Load;
 /// What is asked for is twice the steady time. Two processors that run both nodes and the tests are busy with whatever
 /// starts and ends, so it is held against what a pull takes beside it where nothing is changed; both are printed.
 /// Within this nobody could tell them apart.
-const FLOOR: Duration = Duration::from_millis(200);
+const FLOOR: Duration = Duration::from_millis(300);
 /// A cached answer waits no longer for an upstream that has gone (`recheckBudgetMilliseconds`), once on each replica.
 const BUDGET: Duration = Duration::from_secs(1);
 

@@ -18,5 +18,6 @@ mod installation;
 mod kubelet;
 mod lifecycle;
 mod load;
+mod roles;
 mod runner;
 mod store;
