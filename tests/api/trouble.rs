@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use harness::operator::Operator;
+use harness::api_server::ApiServer;
+use harness::operator::{Arguments, Operator};
 use harness::tool;
 use serde_json::{Value, json};
 
 use crate::ground::Ground;
 use crate::pod::{FakePod, documents};
+use crate::relay::Relay;
 use crate::stage::{Stage, account, group, object, proxy, upstream};
 
 const CHILD: &str = "main-dependency-proxy";
@@ -221,8 +223,8 @@ async fn without_the_definitions_it_ends_with_a_sentence() {
     if tool::left_out(&["etcd"], false) {
         return;
     }
-    let server = harness::api_server::ApiServer::start().await;
-    let arguments = harness::operator::Arguments::new(server.kubeconfig(), "default");
+    let server = ApiServer::start().await;
+    let arguments = Arguments::new(server.kubeconfig(), "default");
     let mut operator = Operator::launch(&arguments);
     let status = operator.ended().await;
     assert_eq!(status.code(), Some(1));
@@ -230,15 +232,19 @@ async fn without_the_definitions_it_ends_with_a_sentence() {
     assert!(log.contains("the API server does not know DependencyProxy; install deploy/crds.yaml"), "{log}");
 }
 
+/// The stage's operator again, with a relay between it and the API server.
+async fn behind_a_relay(stage: &mut Stage) -> Option<Relay> {
+    let relay = Relay::start(ApiServer::shared().await?, None).await;
+    stage.operator.terminate().await;
+    let arguments = Arguments { kubeconfig: relay.kubeconfig().to_owned(), ..stage.arguments.clone() };
+    stage.operator = Operator::start(&arguments).await;
+    Some(relay)
+}
+
 #[tokio::test]
 async fn what_the_api_server_fails_to_do_is_tried_again_and_no_error_of_the_operators() {
     let Some(mut stage) = Stage::new().await else { return };
-    let Some(server) = harness::api_server::ApiServer::shared().await else { return };
-    let relay = crate::relay::Relay::start(server, None).await;
-    stage.operator.terminate().await;
-    let arguments =
-        harness::operator::Arguments { kubeconfig: relay.kubeconfig().to_owned(), ..stage.arguments.clone() };
-    stage.operator = Operator::start(&arguments).await;
+    let Some(relay) = behind_a_relay(&mut stage).await else { return };
     relay.fail_for("dependencyproxygroups/status");
     stage.apply(proxy("main")).await;
     stage.apply(group("team", "team-a")).await;
@@ -256,12 +262,7 @@ async fn what_the_api_server_fails_to_do_is_tried_again_and_no_error_of_the_oper
 #[tokio::test]
 async fn an_operator_that_was_cut_off_from_the_api_server_for_a_minute_goes_on_when_it_is_back() {
     let Some(mut stage) = Stage::new().await else { return };
-    let Some(server) = harness::api_server::ApiServer::shared().await else { return };
-    let relay = crate::relay::Relay::start(server, None).await;
-    stage.operator.terminate().await;
-    let arguments =
-        harness::operator::Arguments { kubeconfig: relay.kubeconfig().to_owned(), ..stage.arguments.clone() };
-    stage.operator = Operator::start(&arguments).await;
+    let Some(relay) = behind_a_relay(&mut stage).await else { return };
     stage.apply(proxy("main")).await;
     stage.apply(group("team", "team-a")).await;
     let _pod = FakePod::of(&stage, "main").await;

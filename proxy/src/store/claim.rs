@@ -14,7 +14,7 @@ use object_store::{ObjectMeta, ObjectStoreExt, UpdateVersion};
 use serde::{Deserialize, Serialize};
 
 use super::objects::absent_is_none;
-use super::upstreams::FROZEN;
+use super::upstreams::{FROZEN, frozen_until};
 use super::{Error, Key, Store, time};
 use crate::clock::since;
 
@@ -129,9 +129,8 @@ impl Store {
         let Some(got) = absent_is_none(self.objects.store().get(&record.location).await)? else {
             return Ok(false);
         };
-        let bytes = got.bytes().await?;
-        let until = std::str::from_utf8(&bytes).ok().and_then(|until| until.trim().parse().ok());
-        Ok(until.is_none_or(|until: Timestamp| since(now, until) > EXPIRY))
+        let until = frozen_until(&got.bytes().await?);
+        Ok(until.is_none_or(|until| since(now, until) > EXPIRY))
     }
 
     /// Whether other replicas may use this store, too.

@@ -41,6 +41,11 @@ impl UpstreamRecords {
     }
 }
 
+/// What such a record says; `None` where that cannot be understood.
+pub(super) fn frozen_until(record: &[u8]) -> Option<Timestamp> {
+    std::str::from_utf8(record).ok()?.trim().parse().ok()
+}
+
 impl Store {
     /// All that is written down of upstreams, without its content.
     ///
@@ -80,8 +85,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn frozen(&self, id: &ObjectId) -> Result<Option<Timestamp>, Error> {
-        let record = self.upstream_record(id, FROZEN).await?;
-        Ok(record.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok()))
+        Ok(self.upstream_record(id, FROZEN).await?.and_then(|bytes| frozen_until(&bytes)))
     }
 
     /// Freezes an upstream until then, or ends that.
