@@ -9,7 +9,7 @@ IMAGE := $(or $(CARGO_TARGET_DIR),target)/image/dependency-proxy.tar
 # Nodes of a cluster need root; without it, their tests are left out.
 NODES := $(if $(filter 0,$(shell id -u)),image)
 
-.PHONY: help run test lint unit e2e demo bench image cluster cluster-down tools advisories rust
+.PHONY: help run test lint unit figures e2e demo bench image cluster cluster-down tools advisories rust
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ run: rust ## build and start the proxy; arguments: make run ARGS="-f documents.y
 	cargo build --release --locked --bin dependency-proxy
 	@exec "$${CARGO_TARGET_DIR:-target}/release/dependency-proxy" serve $(ARGS)
 
-test: lint unit ## install what the tests need and run all of them
+test: lint unit figures ## install what the tests need and run all of them
 
 lint: tools rust ## formatting, clippy, documentation, banned crates, licences, sources
 	cargo fmt --all --check
@@ -31,6 +31,9 @@ unit: tools rust $(NODES) ## every test, with the real registries, stores, clien
 	@log=$$(mktemp); status=0; set -o pipefail; \
 	cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$$log" || status=$$?; \
 	grep -o 'left out: .*' "$$log" | sort -u; rm -f "$$log"; exit $$status
+
+figures: ARGS = shared killed day sweep
+figures: bench ## what is promised of several replicas on one bucket, measured beside what is asked
 
 e2e: tools rust $(NODES) ## the tests on real nodes alone, as root; one: make e2e ARGS=quickstart
 	cargo build --locked --workspace --bins

@@ -15,12 +15,15 @@ in_network() { # NAME CMD...
 }
 
 # Starts a program that stays, in a network, in a session of its own. It takes the processors that pods leave over: on two
-# of them, a container that starts on one node would else hold up what a pod of the other one answers.
+# of them, a container that starts on one node would else hold up what a pod of the other one answers. Linux gives each
+# session its share of them (autogroup, sched(7)), whatever is said of its processes, and all pods of a node have one share
+# together: so the session's is lowered, too.
 start() { # NETWORK NAME CMD...
   local network=$1 name=$2
   shift 2
   # nsenter itself and no function, so that $! is the program.
-  nsenter --net="/run/netns/$prefix-$network" setsid chrt --idle 0 "$@" >"$state/log/$name.log" 2>&1 8>&- </dev/null &
+  nsenter --net="/run/netns/$prefix-$network" setsid chrt --idle 0 \
+    sh -c '{ echo 10 >/proc/self/autogroup; } 2>/dev/null; exec "$@"' sh "$@" >"$state/log/$name.log" 2>&1 8>&- </dev/null &
   echo $! >"$state/pid/$name"
 }
 
