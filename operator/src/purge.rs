@@ -102,9 +102,10 @@ fn image(value: &str) -> Result<Query, Mistake> {
 /// What is mistyped does nothing, and is not tried again before it changes.
 fn tell(conditions: &mut Conditions, mistakes: &[(&str, Mistake)], is_due: bool) {
     if !mistakes.is_empty() {
-        let sentences =
-            mistakes.iter().map(|(annotation, mistake)| format!("annotation {annotation}: {mistake}"));
-        let message = format!("nothing is forgotten; {}", sentences.collect::<Vec<_>>().join("; "));
+        let sentence = |(annotation, mistake): &(&str, Mistake)| {
+            format!("annotation {annotation} forgets nothing: {mistake}")
+        };
+        let message = mistakes.iter().map(sentence).collect::<Vec<_>>().join("; ");
         conditions.set("Purged", State::False, "InvalidAnnotation", message);
     } else if is_due {
         conditions.set("Purged", State::Unknown, "Pending", "no pod has taken it yet");

@@ -129,7 +129,7 @@ async fn what_is_mistyped_is_told_and_purges_nothing_until_it_is_mended() {
     let message = stage.says(team, "team", "Purged", "False", "InvalidAnnotation").await;
     assert_eq!(
         message,
-        "nothing is forgotten; annotation dependencyproxy.dev/purge-image: \"library/Alpine:3\": a repository name is \
+        "annotation dependencyproxy.dev/purge-image forgets nothing: \"library/Alpine:3\": a repository name is \
          lower case; write the group and the image in lower case; write library/alpine, library/alpine:3, \
          library/alpine@sha256:… or sha256:…"
     );
