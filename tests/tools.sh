@@ -80,7 +80,7 @@ build_around() { # NAME VERSION MODULE PROGRAM FOLDER
 
 build() { # NAME VERSION SOURCE [PACKAGE]
   local name=$1 version=$2 source=$3 package=${4:-} room=$cache/$1-$2 staging=$cache/.$1-$2.building
-  [ ! -x "$room/$name" ] || return 0
+  [ ! -e "$room/$name" ] || return 0
   if [ "$source" != cargo ] && ! has_go; then
     echo "Not built: $name. It needs Go 1.21 or newer, from go.dev/dl; tests that need $name will fail." >&2
     return 1
@@ -91,6 +91,8 @@ build() { # NAME VERSION SOURCE [PACKAGE]
     nice cargo install --locked --quiet --root "$staging" --target-dir "$staging/target" --version "$version" "$name"
     mv "$staging/bin/$name" "$staging/$name"
     rm -rf "$staging/target" "$staging/bin"
+  elif [[ $package = *.yaml ]]; then
+    go mod download "$source@$version" && cp "$(go env GOMODCACHE)/$source@$version/$package" "$staging/$name"
   elif [[ $package = ./* ]]; then
     (build_around "$name" "$version" "$source" "$package" "$staging")
   elif [ -n "$package" ]; then
@@ -98,7 +100,7 @@ build() { # NAME VERSION SOURCE [PACKAGE]
   else
     CGO_ENABLED=0 GOBIN="$staging" nice go install -trimpath -ldflags "-s -w" "$source@$version"
   fi
-  [ -x "$staging/$name" ] || return 1
+  [ -e "$staging/$name" ] || return 1
   # Renamed when complete: a build cut in the middle leaves nothing that looks finished.
   rm -rf "$room" && mv "$staging" "$room"
 }

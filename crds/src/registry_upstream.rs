@@ -162,7 +162,10 @@ pub struct RegistryUpstreamStatus {
     /// The value of the annotation dependencyproxy.dev/purge that was done last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub purged: Option<String>,
-    /// Ready, Accepted, Reachable, CredentialsValid.
+    /// The value of the annotation dependencyproxy.dev/purge-image that was done last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purged_image: Option<String>,
+    /// Ready, Accepted, Reachable, CredentialsValid, Purged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]
     pub conditions: Vec<Condition>,

@@ -44,7 +44,7 @@ impl Conditions {
         let message = shortened(message.into());
         let since = self.list.iter().find(|c| c.type_ == kind && c.status == status);
         let since = since.map_or(Time(self.now), |condition| condition.last_transition_time.clone());
-        self.list.retain(|condition| condition.type_ != kind);
+        self.unset(kind);
         self.list.push(Condition {
             type_: kind.to_owned(),
             status: status.to_owned(),
@@ -53,6 +53,11 @@ impl Conditions {
             observed_generation: self.generation,
             last_transition_time: since,
         });
+    }
+
+    /// Says nothing of one thing any more.
+    pub fn unset(&mut self, kind: &str) {
+        self.list.retain(|condition| condition.type_ != kind);
     }
 
     /// Sums up in `Ready`: the first of these types that is not true decides. Returns what the column READY shows.

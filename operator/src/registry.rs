@@ -8,7 +8,7 @@ use crds::{VirtualRegistry, VirtualRegistryStatus};
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Error};
-use crate::purge::purge;
+use crate::purge::{Purged, purge};
 use crate::verdict::{conditions, is_too_early, write};
 use crate::world::{Facts, id_of};
 
@@ -41,15 +41,20 @@ pub async fn reconcile(registry: Arc<VirtualRegistry>, context: Arc<Context>) ->
     };
     let message = prefix.as_ref().map(|prefix| format!("Pull from {prefix}")).unwrap_or_default();
     let ready = conditions.sum_up(&["Accepted", "ResolvedRefs", "Programmed"], "Programmed", &message);
-    let done = registry.status.as_ref().and_then(|status| status.purged.as_ref());
-    let purged = purge(registry.as_ref(), Kind::VirtualRegistry, done, &context).await?;
+    let said = registry.status.as_ref();
+    let done = Purged::before(
+        said.and_then(|status| status.purged.as_ref()),
+        said.and_then(|status| status.purged_image.as_ref()),
+    );
+    let purged = purge(registry.as_ref(), Kind::VirtualRegistry, done, &mut conditions, &context).await?;
     let status = VirtualRegistryStatus {
         observed_generation: registry.metadata.generation,
         ready: Some(ready),
         registry_id: Some(registry_id),
         upstreams,
         image_prefix: prefix,
-        purged: purged.request.clone(),
+        purged: purged.everything.clone(),
+        purged_image: purged.image.clone(),
         conditions: conditions.finish(),
     };
     let now = status.conditions.clone();

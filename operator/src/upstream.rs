@@ -10,7 +10,7 @@ use kube::runtime::controller::Action;
 use crate::condition::{Conditions, State};
 use crate::context::{Context, Error};
 use crate::pods::{RateLimit, UpstreamReport};
-use crate::purge::purge;
+use crate::purge::{Purged, purge};
 use crate::verdict::{is_too_early, write};
 use crate::world::{Facts, Verdict, id_of};
 
@@ -40,14 +40,19 @@ pub async fn reconcile(upstream: Arc<RegistryUpstream>, context: Arc<Context>) -
         conditions.set("CredentialsValid", State::True, "Anonymous", "it is asked without an account");
     }
     let ready = conditions.sum_up(&["Accepted", "CredentialsValid", "Reachable"], "Reachable", "it answers");
-    let done = upstream.status.as_ref().and_then(|status| status.purged.as_ref());
-    let purged = purge(upstream.as_ref(), Kind::RegistryUpstream, done, &context).await?;
+    let said = upstream.status.as_ref();
+    let done = Purged::before(
+        said.and_then(|status| status.purged.as_ref()),
+        said.and_then(|status| status.purged_image.as_ref()),
+    );
+    let purged = purge(upstream.as_ref(), Kind::RegistryUpstream, done, &mut conditions, &context).await?;
     let status = RegistryUpstreamStatus {
         observed_generation: upstream.metadata.generation,
         ready: Some(ready),
         account: Some(account).filter(|account| !account.is_empty()),
         limit: health.and_then(|health| health.rate_limit).map(|limit| limit_text(&limit)),
-        purged: purged.request.clone(),
+        purged: purged.everything.clone(),
+        purged_image: purged.image.clone(),
         conditions: conditions.finish(),
     };
     let now = status.conditions.clone();

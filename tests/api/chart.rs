@@ -5,8 +5,8 @@ use std::process::Command;
 use harness::api_server::ApiServer;
 use harness::tool;
 
+use crate::exposure::apply_optional_kinds;
 use crate::ground::DEFINITIONS;
-use crate::rights::apply_optional_kinds;
 
 /// What helm makes of the chart for this namespace.
 pub(crate) fn template(namespace: &str, arguments: &[&str]) -> String {

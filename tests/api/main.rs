@@ -16,6 +16,7 @@ mod chart;
 mod cleanup;
 mod conditions;
 mod crds;
+mod exposure;
 mod ground;
 mod instance;
 mod last_good;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use harness::api_server::ApiServer;
-use harness::kubectl::Kubectl;
 use harness::operator::{Arguments, Operator};
 use harness::tool;
 use serde_json::{Value, json};
 
 use crate::chart::template;
+use crate::exposure::{OPTIONAL, apply_optional_kinds};
 use crate::ground::DEFINITIONS;
 use crate::pod::FakePod;
 use crate::relay::{Call, Relay};
@@ -22,14 +22,6 @@ const RESERVED: &[(&str, &[&str], &[&str])] = &[
     ("dependencyproxy.dev", &["dependencyproxies/finalizers", "pullbindings/finalizers"], &["update"]),
     // An Event that is told again is patched.
     ("events.k8s.io", &["events"], &["patch"]),
-];
-
-/// The definitions of optional kinds: their names and no rules.
-const OPTIONAL: [(&str, &str, &str); 4] = [
-    ("gateway.networking.k8s.io", "HTTPRoute", "httproutes"),
-    ("cert-manager.io", "Certificate", "certificates"),
-    ("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
-    ("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
 ];
 
 #[tokio::test]
@@ -130,7 +122,7 @@ async fn journey(mut stage: Stage) -> Stage {
     apply_optional_kinds(&stage.kubectl).await;
     stage.operator.terminate().await;
     stage.operator.start_again();
-    for (_, kind, _) in OPTIONAL {
+    for (kind, _) in OPTIONAL {
         stage.comes(kind, CHILD).await;
     }
     let route = stage.comes("HTTPRoute", CHILD).await;
@@ -187,7 +179,7 @@ async fn an_issuer_that_does_not_issue_is_told(stage: &Stage) {
     stage.comes("Certificate", name).await;
     let failed = json!({"type": "Issuing", "status": "False", "reason": "Failed", "message": "the CA says no",
         "lastTransitionTime": "2026-01-02T03:04:05Z"});
-    stage.patch("Certificate", name, json!({"status": {"conditions": [failed]}})).await;
+    stage.patch_status("Certificate", name, json!({"conditions": [failed]})).await;
     let expected = format!(
         "cert-manager has not written Secret {}/late-dependency-proxy-tls yet: Failed the CA says no",
         stage.namespace
@@ -198,32 +190,4 @@ async fn an_issuer_that_does_not_issue_is_told(stage: &Stage) {
     };
     stage.until("DependencyProxy", "late", &expected, says).await;
     stage.delete("DependencyProxy", "late").await;
-}
-
-/// The definitions of the optional kinds, established.
-pub(crate) async fn apply_optional_kinds(kubectl: &Kubectl) {
-    for (group, kind, plural) in OPTIONAL {
-        kubectl.apply(&definition(group, kind, plural).to_string()).await;
-        let name = format!("crd/{plural}.{group}");
-        kubectl.run(&["wait", "--for=condition=Established", &name, "--timeout=60s"]).await.succeeds();
-    }
-}
-
-fn definition(group: &str, kind: &str, plural: &str) -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": format!("{plural}.{group}"),
-            // Names of Kubernetes' own projects are guarded by this.
-            "annotations": {"api-approved.kubernetes.io": "unapproved, a shape for a test"},
-        },
-        "spec": {
-            "group": group, "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
-            "versions": [{
-                "name": "v1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-            }],
-        },
-    })
 }

@@ -96,6 +96,13 @@ impl Stage {
         result.unwrap_or_else(|e| panic!("{kind} {name} is not changed: {e}"));
     }
 
+    /// A merge patch of what others say of an object.
+    pub(crate) async fn patch_status(&self, kind: &str, name: &str, status: Value) {
+        let patch = Patch::Merge(json!({"status": status}));
+        let result = self.of(kind).patch_status(name, &PatchParams::default(), &patch).await;
+        result.unwrap_or_else(|e| panic!("the status of {kind} {name} is not changed: {e}"));
+    }
+
     /// Deletes an object, and waits for nothing.
     pub(crate) async fn delete(&self, kind: &str, name: &str) {
         let (api, name) = self.place(kind, name);

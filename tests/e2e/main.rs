@@ -21,3 +21,4 @@ mod load;
 mod roles;
 mod runner;
 mod store;
+mod tls;

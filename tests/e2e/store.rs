@@ -55,14 +55,19 @@ async fn what_a_group_has_cached_is_forgotten_when_it_is_annotated() {
     instance.ci(1).pull("app", "1").await;
     assert_eq!(gets(&instance).await, before, "it is cached");
     let kubectl = instance.kubectl();
-    let annotate =
-        ["annotate", "-n", &instance.name, "dependencyproxygroup/team", "dependencyproxy.dev/purge=monday"];
-    kubectl.run(&annotate).await.succeeds();
-    kubectl.wait(&instance.name, "dependencyproxygroup/team", "jsonpath={.status.purged}=monday").await;
-    let fetched = async || {
-        instance.ci(1).pull("app", "1").await;
-        gets(&instance).await > before
-    };
-    within(Duration::from_secs(10), "it is fetched again", fetched).await;
+    for (annotation, field, value) in [("purge", "purged", "monday"), ("purge-image", "purgedImage", "app:1")]
+    {
+        let before = gets(&instance).await;
+        let annotation = format!("dependencyproxy.dev/{annotation}={value}");
+        let annotate = ["annotate", "-n", &instance.name, "dependencyproxygroup/team", &annotation];
+        kubectl.run(&annotate).await.succeeds();
+        let taken = format!("jsonpath={{.status.{field}}}={value}");
+        kubectl.wait(&instance.name, "dependencyproxygroup/team", &taken).await;
+        let fetched = async || {
+            instance.ci(1).pull("app", "1").await;
+            gets(&instance).await > before
+        };
+        within(Duration::from_secs(10), &format!("it is fetched again: {annotation}"), fetched).await;
+    }
     instance.end().await;
 }

@@ -67,11 +67,13 @@ fn words(secret_id: &str, secret: Option<&Secret>, writer: &Writer) -> Option<St
 }
 
 /// What cert-manager says of a Certificate: why it failed, if it did, else why it is not ready.
-fn said(certificate: &DynamicObject) -> Option<String> {
+pub(super) fn said(certificate: &DynamicObject) -> Option<String> {
     let conditions = certificate.data["status"]["conditions"].as_array()?;
     let conditions =
         conditions.iter().filter_map(|value| serde_json::from_value::<Condition>(value.clone()).ok());
-    let conditions = conditions.filter(|condition| condition.status == "False").collect::<Vec<_>>();
+    // With server-side apply it leaves `Issuing` there when all is done.
+    let is_trouble = |condition: &Condition| condition.status == "False" && condition.reason != "Issued";
+    let conditions = conditions.filter(is_trouble).collect::<Vec<_>>();
     let of = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
     of("Issuing")
         .or_else(|| of("Ready"))

@@ -5,6 +5,7 @@
 mod build;
 mod certificate;
 mod cleanup;
+mod exposure;
 pub mod keys;
 mod plan;
 mod status;
@@ -189,16 +190,21 @@ async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Opt
     let names = objects.iter().map(|object| (object.resource.kind.clone(), object.name.clone()));
     let names = names.collect::<BTreeSet<_>>();
     if context.built.lock().get(&plan.id) != Some(&names) {
-        let labels = format!(
-            "app.kubernetes.io/managed-by={FIELD_MANAGER},app.kubernetes.io/name=dependency-proxy,app.kubernetes.io/instance={}",
-            plan.id.name
-        );
+        let labels = labels(&plan.id);
         for resource in build::prunable(&optional) {
             context.memory.applier.prune(&resource, &plan.id.namespace, &labels, &objects).await?;
         }
         context.built.lock().insert(plan.id.clone(), names);
     }
     Ok(refusal)
+}
+
+/// Label selector of what was built for an instance.
+fn labels(id: &ObjectId) -> String {
+    format!(
+        "app.kubernetes.io/managed-by={FIELD_MANAGER},app.kubernetes.io/name=dependency-proxy,app.kubernetes.io/instance={}",
+        id.name
+    )
 }
 
 /// Gives the number of pods to the autoscaler as it is. Where we only stopped stating it, the API server would make it
@@ -280,6 +286,7 @@ async fn write_status(
     let missing = certificate::missing(proxy, optional, &context.client).await?;
     let findings = Findings {
         missing,
+        exposure: exposure::look(proxy, optional, &context.client).await?,
         proxy,
         rendering,
         refusal,

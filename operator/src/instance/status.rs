@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 
+use super::exposure::Exposure;
 use super::plan::Refusal;
 use super::trouble::{not_made, waiting};
 use crate::condition::{Conditions, State};
@@ -31,6 +32,7 @@ pub(super) struct Findings<'a> {
     pub cleanup: Option<CleanupStatus>,
     /// Something that pods wait for, in words: they say only that they are being made.
     pub missing: Option<String>,
+    pub exposure: Exposure,
     pub optional: Optional,
     pub now: Timestamp,
 }
@@ -204,8 +206,10 @@ fn exposed(conditions: &mut Conditions, findings: &Findings<'_>) {
         )
     } else if balancer && !has_address {
         ("Pending", "the load balancer has no address yet")
+    } else if let Some((reason, message)) = &findings.exposure.refusal {
+        (*reason, message.as_str())
     } else {
-        conditions.set("Exposed", State::True, "Exposed", "");
+        conditions.set("Exposed", State::True, "Exposed", findings.exposure.remarks.join("; "));
         return;
     };
     conditions.set("Exposed", State::False, reason, message);

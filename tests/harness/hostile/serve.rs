@@ -120,8 +120,14 @@ impl Ca {
     /// A certificate for 127.0.0.1 and localhost, and its key.
     #[must_use]
     pub fn issue(&self) -> (rcgen::Certificate, rcgen::KeyPair) {
+        self.issue_for(&["127.0.0.1", "localhost"])
+    }
+
+    /// The same for these names and addresses.
+    #[must_use]
+    pub fn issue_for(&self, names: &[&str]) -> (rcgen::Certificate, rcgen::KeyPair) {
         let key = rcgen::KeyPair::generate().unwrap();
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let certificate =
             rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
         (certificate, key)

@@ -1,0 +1,232 @@
+//! What gateways, ingress controllers and cert-manager say of the objects that were made for them, in words.
+//!
+//! Who says nothing keeps nobody from being ready: not all of them write a status.
+
+use crds::DependencyProxy;
+use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+
+use super::certificate::said;
+use super::plan::child;
+use crate::optional::{Optional, certificate, http_route};
+use crate::world::id_of;
+
+/// What is said of one object.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    Yes,
+    /// Nothing, or something that one should know.
+    Remark(String),
+    /// Clients do not come through: our reason, and theirs.
+    No(&'static str, String),
+}
+
+/// What is said of all of them.
+#[derive(Debug, Default)]
+pub(super) struct Exposure {
+    pub refusal: Option<(&'static str, String)>,
+    pub remarks: Vec<String>,
+}
+
+impl Exposure {
+    fn add(&mut self, word: Word) {
+        match word {
+            Word::Yes => {}
+            Word::Remark(text) => self.remarks.push(text),
+            Word::No(reason, text) => self.refusal = self.refusal.take().or(Some((reason, text))),
+        }
+    }
+}
+
+/// Looks at all objects that somebody else has to do something about.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub(super) async fn look(
+    proxy: &DependencyProxy,
+    optional: Optional,
+    client: &Client,
+) -> Result<Exposure, kube::Error> {
+    let id = id_of(proxy);
+    let name = child(&id);
+    let spec = &proxy.spec;
+    let mut exposure = Exposure::default();
+    if spec.expose.gateway.is_some() && optional.gateway {
+        let api = Api::namespaced_with(client.clone(), &id.namespace, &http_route());
+        let routes = api.list(&ListParams::default().labels(&super::labels(&id))).await?;
+        routes.iter().for_each(|route| exposure.add(of_route(route)));
+    }
+    if spec.expose.ingress.is_some() {
+        let api = Api::<Ingress>::namespaced(client.clone(), &id.namespace);
+        if let Some(ingress) = api.get_opt(&name).await? {
+            exposure.add(of_ingress(&ingress));
+        }
+    }
+    if spec.tls.as_ref().is_some_and(|tls| tls.issuer_ref.is_some()) && optional.cert_manager {
+        let api = Api::namespaced_with(client.clone(), &id.namespace, &certificate());
+        if let Some(certificate) = api.get_opt(&name).await? {
+            exposure.add(of_certificate(&certificate));
+        }
+    }
+    Ok(exposure)
+}
+
+/// One gateway that does not take a route is enough: it was asked to.
+fn of_route(route: &DynamicObject) -> Word {
+    let name = route.name_any();
+    let parents = route.data["status"]["parents"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut is_accepted = false;
+    for parent in parents {
+        for condition in conditions(&parent["conditions"], route) {
+            let is_known = matches!(condition.type_.as_str(), "Accepted" | "ResolvedRefs");
+            if is_known && condition.status == "False" {
+                let text =
+                    format!("HTTPRoute {name}: {} says {}", gateway(parent, route), because(&condition));
+                return Word::No("RouteNotAccepted", text);
+            }
+            is_accepted |= condition.type_ == "Accepted" && condition.status == "True";
+        }
+    }
+    if is_accepted {
+        return Word::Yes;
+    }
+    Word::Remark(format!("no gateway has said yet whether it takes HTTPRoute {name}"))
+}
+
+fn gateway(parent: &Value, route: &DynamicObject) -> String {
+    let reference = &parent["parentRef"];
+    let text = |key: &str| reference[key].as_str();
+    let namespace = text("namespace").map_or_else(|| route.namespace().unwrap_or_default(), str::to_owned);
+    format!("{} {namespace}/{}", text("kind").unwrap_or("Gateway"), text("name").unwrap_or_default())
+}
+
+fn of_ingress(ingress: &Ingress) -> Word {
+    let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let addresses = status.and_then(|status| status.ingress.as_ref());
+    if addresses.is_some_and(|addresses| !addresses.is_empty()) {
+        return Word::Yes;
+    }
+    Word::Remark(format!("Ingress {} has no address yet", ingress.name_any()))
+}
+
+fn of_certificate(certificate: &DynamicObject) -> Word {
+    let name = certificate.name_any();
+    let conditions = conditions(&certificate.data["status"]["conditions"], certificate);
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+    let why = said(certificate);
+    match (ready.map(|condition| condition.status.as_str()), why) {
+        (Some("True"), None) => Word::Yes,
+        (Some("True"), Some(why)) => Word::Remark(format!("Certificate {name} is not renewed: {why}")),
+        (Some("False"), Some(why)) => Word::No("CertificateNotReady", format!("Certificate {name}: {why}")),
+        _ => Word::Remark(format!("cert-manager has not said yet whether Certificate {name} is ready")),
+    }
+}
+
+/// Those that are said of the object as it is now.
+fn conditions(list: &Value, object: &DynamicObject) -> Vec<Condition> {
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let list = list.iter().filter_map(|value| serde_json::from_value::<Condition>(value.clone()).ok());
+    let is_current = |condition: &Condition| {
+        condition.observed_generation.is_none() || condition.observed_generation >= object.metadata.generation
+    };
+    list.filter(is_current).collect()
+}
+
+fn because(condition: &Condition) -> String {
+    format!("{}: {}", condition.reason, condition.message)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn condition((kind, status, reason, generation): (&str, &str, &str, Option<i64>)) -> Value {
+        json!({"type": kind, "status": status, "reason": reason, "message": format!("what {reason} means"),
+            "observedGeneration": generation, "lastTransitionTime": "2026-01-02T03:04:05Z"})
+    }
+
+    fn object(status: Value) -> DynamicObject {
+        let metadata = json!({"name": "main", "namespace": "n", "generation": 2});
+        serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap()
+    }
+
+    type Said = (&'static str, &'static str, &'static str, Option<i64>);
+
+    fn said_of(conditions: &[Said]) -> Vec<Value> {
+        conditions.iter().copied().map(condition).collect()
+    }
+
+    #[test]
+    fn a_route_is_as_its_gateways_say() {
+        let parent = |reference: Value, said: &[Said]| json!({"parentRef": reference, "controllerName": "example.com/gateway", "conditions": said_of(said)});
+        let web = |said: &[Said]| parent(json!({"name": "web"}), said);
+        let other =
+            |said: &[Said]| parent(json!({"name": "b", "namespace": "infra", "kind": "XListenerSet"}), said);
+        let yes = ("Accepted", "True", "Accepted", Some(2));
+        let silence = || Word::Remark("no gateway has said yet whether it takes HTTPRoute main".to_owned());
+        let no = |text: &str| Word::No("RouteNotAccepted", format!("HTTPRoute main: {text}"));
+        assert_eq!(of_route(&object(Value::Null)), silence());
+        for (parents, expected) in [
+            (vec![], silence()),
+            (vec![web(&[])], silence()),
+            (vec![web(&[yes, ("ResolvedRefs", "True", "ResolvedRefs", Some(2))])], Word::Yes),
+            (vec![web(&[yes, ("PartiallyInvalid", "False", "x", Some(2))])], Word::Yes),
+            (
+                vec![web(&[("Accepted", "False", "NotAllowedByListeners", Some(2))])],
+                no("Gateway n/web says NotAllowedByListeners: what NotAllowedByListeners means"),
+            ),
+            (
+                vec![web(&[yes, ("ResolvedRefs", "False", "BackendNotFound", None)])],
+                no("Gateway n/web says BackendNotFound: what BackendNotFound means"),
+            ),
+            (
+                vec![web(&[yes]), other(&[("Accepted", "False", "NoMatchingParent", Some(2))])],
+                no("XListenerSet infra/b says NoMatchingParent: what NoMatchingParent means"),
+            ),
+            // Of the route as it was before.
+            (vec![web(&[("Accepted", "False", "NoMatchingParent", Some(1))])], silence()),
+        ] {
+            assert_eq!(of_route(&object(json!({"parents": parents}))), expected);
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_as_cert_manager_says() {
+        let ready = ("Ready", "True", "Ready", Some(2));
+        let silence =
+            || Word::Remark("cert-manager has not said yet whether Certificate main is ready".to_owned());
+        let no = |text: &str| Word::No("CertificateNotReady", format!("Certificate main: {text}"));
+        for (said, expected) in [
+            (vec![], silence()),
+            (vec![ready], Word::Yes),
+            (vec![ready, ("Issuing", "True", "Renewing", None)], Word::Yes),
+            (vec![ready, ("Issuing", "False", "Issued", None)], Word::Yes),
+            (
+                vec![ready, ("Issuing", "False", "Failed", None)],
+                Word::Remark("Certificate main is not renewed: Failed what Failed means".to_owned()),
+            ),
+            (vec![("Ready", "False", "DoesNotExist", Some(2))], no("DoesNotExist what DoesNotExist means")),
+            (vec![("Ready", "False", "DoesNotExist", Some(1))], silence()),
+        ] {
+            assert_eq!(of_certificate(&object(json!({"conditions": said_of(&said)}))), expected);
+        }
+    }
+
+    #[test]
+    fn an_ingress_without_an_address_is_only_remarked_on() {
+        let ingress = |status: Value| {
+            of_ingress(
+                &serde_json::from_value(json!({"metadata": {"name": "main"}, "status": status})).unwrap(),
+            )
+        };
+        let remark = Word::Remark("Ingress main has no address yet".to_owned());
+        assert_eq!(ingress(json!({})), remark);
+        assert_eq!(ingress(json!({"loadBalancer": {"ingress": []}})), remark);
+        assert_eq!(ingress(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})), Word::Yes);
+    }
+}
