@@ -144,3 +144,18 @@ async fn probe_tells_a_registry_from_what_is_none() {
         "{other:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_is_moved_only_where_the_start_said_that_it_would_be() {
+    let movable = ProxyProcess::new().arg("--clock-offset=0s").start().await;
+    let (code, first) = admin(&movable, Method::POST, "/clock", "0s").await;
+    assert_eq!(code, 200, "{first}");
+    let (_, second) = admin(&movable, Method::POST, "/clock", "1h").await;
+    let [first, second] = [first, second].map(|time| time.trim().parse::<jiff::Timestamp>().unwrap());
+    assert!(second.duration_since(first).as_hours() == 1, "{first} {second}");
+    for wrong in ["", "soon", "-1h"] {
+        assert_eq!(admin(&movable, Method::POST, "/clock", wrong).await.0, 400, "{wrong}");
+    }
+    let usual = ProxyProcess::new().start().await;
+    assert_eq!(admin(&usual, Method::POST, "/clock", "1h").await.0, 404);
+}
