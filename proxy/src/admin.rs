@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
 use config::ObjectId;
 use http::{StatusCode, header};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
@@ -81,6 +81,9 @@ impl Admin {
     pub fn status(&self) -> Value {
         let live = self.live.borrow().clone();
         let metrics = &self.cache.metrics;
+        let cleanup = Timestamp::from_second(metrics.cleanup_last_run.get()).unwrap_or_default();
+        let cleanup = (cleanup > Timestamp::UNIX_EPOCH)
+            .then(|| json!({"at": cleanup.to_string(), "keptBytes": metrics.cleanup_kept_bytes.get()}));
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "instance": live.config.instance.id.to_string(),
@@ -96,6 +99,7 @@ impl Admin {
             "cachedBytes": metrics.cached_bytes.get(),
             "localBytes": metrics.local_bytes.get(),
             "store": self.cache.store.known(),
+            "lastCleanup": cleanup,
             "ready": self.ready.load(Ordering::Relaxed),
         })
     }

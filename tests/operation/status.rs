@@ -8,7 +8,8 @@ use harness::s3::S3;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::ground::{admin, client, prepared, proxy_of, run};
+use crate::cleanup::Instance;
+use crate::ground::{admin, client, prepared, printed, proxy_of, run};
 use crate::s3::store;
 
 async fn status(proxy: &ProxyProcess) -> Value {
@@ -125,6 +126,23 @@ async fn a_bucket_that_is_not_there_and_one_that_refuses_are_told_apart() {
     assert_eq!(reason, "AccessDenied", "{message}");
     let (reason, message) = shown(S3::SECRET_KEY).await;
     assert_eq!(reason, "Reachable", "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_had_after_its_last_cleanup_is_told() {
+    let instance = Instance::start(|_| {}).await;
+    instance.pull("library/a").await;
+    let report = tokio::task::block_in_place(|| instance.cleanup(&[]));
+    let kept = &report["blobs"]["keptBytes"];
+    assert!(kept.as_u64() > Some(100_000), "{report}");
+    // One that starts looks at once.
+    let replica = instance.replica().await;
+    let status = until(&replica, "it has read the report", |s| !s["lastCleanup"].is_null()).await;
+    assert_eq!(&status["lastCleanup"]["keptBytes"], kept);
+    let arguments = ["status", "--admin", replica.admin_url()].map(str::to_owned);
+    let ask = move || printed(&run(&arguments.each_ref().map(String::as_str)));
+    let table = tokio::task::spawn_blocking(ask).await.unwrap();
+    assert!(table.contains("s3://blobs: 9") && table.contains(" KiB at the last cleanup, 20"), "{table}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

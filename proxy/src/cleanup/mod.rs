@@ -129,6 +129,7 @@ pub async fn show(store: Arc<Store>, metrics: Metrics) {
         {
             metrics.cleanup_last_run.set(at.as_second());
             metrics.cleanup_freed_bytes.set(report.blobs.bytes);
+            metrics.cleanup_kept_bytes.set(report.blobs.kept_bytes);
         }
         tokio::time::sleep(LOOKED_AT).await;
     }
