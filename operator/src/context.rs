@@ -1,9 +1,8 @@
 //! What reconciles work with.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use config::ObjectId;
 use jiff::Timestamp;
 use kube::runtime::events::Recorder;
 use kube::{Client, Resource};
@@ -12,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::apply::Applier;
-use crate::instance::Pushes;
+use crate::instance::Progress;
 use crate::instance::keys::NoRandomness;
 use crate::metrics::Metrics;
 use crate::optional::Discovery;
@@ -74,11 +73,6 @@ pub struct Context {
     pub proxy_image: String,
     /// The operator's own namespace.
     pub namespace: String,
-    pub pushes: Pushes,
-    /// Key ids that every ready pod of an instance has.
-    pub shared_keys: Mutex<HashMap<ObjectId, BTreeSet<String>>>,
-    /// Kinds and names of what was built last for an instance.
-    pub built: Mutex<HashMap<ObjectId, BTreeSet<(String, String)>>>,
 }
 
 /// What is known of objects for as long as they are there.
@@ -87,6 +81,7 @@ pub struct Memory {
     pub statuses: Arc<Statuses>,
     pub applier: Arc<Applier>,
     pub reports: Reports,
+    pub progress: Arc<Progress>,
 }
 
 impl Memory {
@@ -95,6 +90,7 @@ impl Memory {
         self.statuses.forget(uid);
         self.applier.forget(uid);
         self.reports.forget(uid);
+        self.progress.forget(uid);
     }
 }
 
@@ -165,11 +161,25 @@ fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::collections::BTreeSet;
+
     use crds::PullBinding;
     use kube::core::Status;
     use serde_json::json;
 
     use super::*;
+
+    /// Nothing listens there, and nothing is asked.
+    fn memory() -> Memory {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        Memory {
+            statuses: Arc::default(),
+            applier: Arc::new(Applier::new(client)),
+            reports: Reports::default(),
+            progress: Arc::default(),
+        }
+    }
 
     fn answer(code: u16, details: serde_json::Value) -> kube::Error {
         let status = json!({"status": "Failure", "code": code, "details": details});
@@ -191,6 +201,22 @@ mod tests {
         assert!(statuses.is_own(&object("7")));
         statuses.forget("1");
         assert!(!statuses.is_own(&object("7")) && statuses.0.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_an_instance_that_is_gone_no_push_no_key_and_no_object_is_remembered() {
+        let memory = memory();
+        let duration = Metrics::new(&mut prometheus_client::registry::Registry::default()).push_duration;
+        let names = BTreeSet::from([("Service".to_owned(), "main".to_owned())]);
+        for uid in ["1", "2"] {
+            memory.progress.step(uid, "hash", false, &duration);
+            memory.progress.note_keys(uid, BTreeSet::from(["key".to_owned()]));
+            memory.progress.note_built(uid, names.clone());
+        }
+        memory.forget("1");
+        assert_eq!(memory.progress.known(), ["2"]);
+        assert!(memory.progress.shared_keys("1").is_empty() && !memory.progress.has_built("1", &names));
+        assert!(memory.progress.has_built("2", &names));
     }
 
     #[test]

@@ -168,6 +168,7 @@ async fn operate(
         statuses: Arc::default(),
         applier: Arc::new(Applier::new(client.clone())),
         reports: Reports::new(changes.clone()),
+        progress: Arc::default(),
     };
     let (sight, feeds, background) = Sight::open(client, scope, &changes, &memory);
     let sight = Arc::new(sight);
@@ -190,9 +191,6 @@ async fn operate(
         discovery: crate::optional::Discovery::default(),
         proxy_image: arguments.proxy_image.clone(),
         namespace: arguments.namespace.clone(),
-        pushes: instance::Pushes::default(),
-        shared_keys: Mutex::default(),
-        built: Mutex::default(),
     });
 
     let mut controllers = Vec::new();

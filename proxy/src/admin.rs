@@ -7,9 +7,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::IntoResponse;
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use config::ObjectId;
 use http::{StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
@@ -39,7 +40,8 @@ pub struct Admin {
 
 /// The routes.
 pub fn router(admin: Arc<Admin>) -> Router {
-    Router::new()
+    let is_movable = admin.clock.is_movable();
+    let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -47,8 +49,10 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/replicas", get(replicas))
         .route("/freeze", put(freeze))
         .route("/purge", put(purge))
-        .route("/log-level", put(log_level))
-        .with_state(admin)
+        .route("/log-level", put(log_level));
+    // Only where a test said at the start that it will move the time.
+    let router = if is_movable { router.route("/clock", post(clock)) } else { router };
+    router.with_state(admin)
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
@@ -77,6 +81,9 @@ impl Admin {
     pub fn status(&self) -> Value {
         let live = self.live.borrow().clone();
         let metrics = &self.cache.metrics;
+        let cleanup = Timestamp::from_second(metrics.cleanup_last_run.get()).unwrap_or_default();
+        let cleanup = (cleanup > Timestamp::UNIX_EPOCH)
+            .then(|| json!({"at": cleanup.to_string(), "keptBytes": metrics.cleanup_kept_bytes.get()}));
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "instance": live.config.instance.id.to_string(),
@@ -92,6 +99,7 @@ impl Admin {
             "cachedBytes": metrics.cached_bytes.get(),
             "localBytes": metrics.local_bytes.get(),
             "store": self.cache.store.known(),
+            "lastCleanup": cleanup,
             "ready": self.ready.load(Ordering::Relaxed),
         })
     }
@@ -180,6 +188,16 @@ async fn freeze(State(admin): State<Arc<Admin>>, Query(wanted): Query<Frozen>) -
         }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("It could not be written down: {error}.\n")),
     }
+}
+
+/// Moves the clock on by so long, such as `60s`; from its answer on, that is the time.
+async fn clock(State(admin): State<Arc<Admin>>, by: String) -> (StatusCode, String) {
+    let by = by.trim().parse::<SignedDuration>().ok().and_then(|by| Duration::try_from(by).ok());
+    let Some(by) = by else {
+        return (StatusCode::BAD_REQUEST, "Write how long, such as 60s.\n".to_owned());
+    };
+    admin.clock.advance(by);
+    (StatusCode::OK, format!("{}\n", admin.clock.now()))
 }
 
 async fn log_level(State(admin): State<Arc<Admin>>, filter: String) -> impl IntoResponse {

@@ -85,15 +85,9 @@ pub struct Serve {
     /// How log lines look.
     #[arg(long, env = "DEPENDENCY_PROXY_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: Format,
-    /// For tests of replicas whose clocks are apart.
-    #[arg(
-        long,
-        env = "DEPENDENCY_PROXY_CLOCK_OFFSET",
-        hide = true,
-        allow_hyphen_values = true,
-        default_value = "0s"
-    )]
-    pub clock_offset: SignedDuration,
+    /// For tests: how far its clock is ahead. With it, and only then, POST /clock on the admin port moves it on.
+    #[arg(long, env = "DEPENDENCY_PROXY_CLOCK_OFFSET", hide = true, allow_hyphen_values = true)]
+    pub clock_offset: Option<SignedDuration>,
     /// Seconds during which connections are still accepted after SIGTERM.
     #[arg(long, env = "DEPENDENCY_PROXY_LINGER_SECONDS", default_value_t = 10)]
     pub linger_seconds: u64,

@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 /// Where the time comes from.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
-    /// `None`: the machine.
-    manual: Option<Arc<Mutex<Timestamp>>>,
-    /// How far the machine's clock is off, for tests of replicas whose clocks are apart.
-    offset: SignedDuration,
+    /// Where it stands still; `None`: it goes as the machine's does.
+    still: Option<Timestamp>,
+    /// How far it was moved from there; `None`: nobody can move it.
+    moved: Option<Arc<Mutex<SignedDuration>>>,
 }
 
 impl Clock {
@@ -22,33 +22,40 @@ impl Clock {
         Self::default()
     }
 
-    /// The machine's clock, if it were that much ahead.
+    /// The machine's clock, if it were that much ahead; it can be moved on.
     #[must_use]
     pub fn ahead(offset: SignedDuration) -> Self {
-        Self { manual: None, offset }
+        Self { still: None, moved: Some(Arc::new(Mutex::new(offset))) }
     }
 
     /// A clock that stands still until it is moved.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self { manual: Some(Arc::new(Mutex::new(start))), offset: SignedDuration::ZERO }
+        Self { still: Some(start), ..Self::ahead(SignedDuration::ZERO) }
     }
 
     /// Now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        match &self.manual {
-            #[allow(clippy::disallowed_methods, reason = "this is the one place that asks the machine")]
-            None => Timestamp::now().saturating_add(self.offset).unwrap_or(Timestamp::MAX),
-            Some(manual) => *manual.lock(),
+        #[allow(clippy::disallowed_methods, reason = "this is the one place that asks the machine")]
+        let now = self.still.unwrap_or_else(Timestamp::now);
+        match &self.moved {
+            None => now,
+            Some(moved) => now.saturating_add(*moved.lock()).unwrap_or(Timestamp::MAX),
         }
     }
 
-    /// Moves a manual clock; a system clock cannot be moved.
+    /// Whether it can be moved.
+    #[must_use]
+    pub fn is_movable(&self) -> bool {
+        self.moved.is_some()
+    }
+
+    /// Moves it on; a system clock cannot be moved.
     pub fn advance(&self, by: Duration) {
-        if let Some(manual) = &self.manual {
-            let mut now = manual.lock();
-            *now = later(*now, by);
+        if let Some(moved) = &self.moved {
+            let mut moved = moved.lock();
+            *moved = moved.saturating_add(SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX));
         }
     }
 }

@@ -193,6 +193,7 @@ pub struct Metrics {
     pub evictions: Counter,
     pub cleanup_last_run: Gauge,
     pub cleanup_freed_bytes: Gauge<u64, AtomicU64>,
+    pub cleanup_kept_bytes: Gauge<u64, AtomicU64>,
     pub config_reload_success: Gauge,
     pub config_problems: Gauge,
     pub config_info: Family<HashLabels, Gauge>,
@@ -228,6 +229,7 @@ impl Metrics {
             evictions: Counter::default(),
             cleanup_last_run: Gauge::default(),
             cleanup_freed_bytes: Gauge::default(),
+            cleanup_kept_bytes: Gauge::default(),
             config_reload_success: Gauge::default(),
             config_problems: Gauge::default(),
             config_info: Family::default(),
@@ -308,6 +310,8 @@ impl Metrics {
         );
         let freed = self.cleanup_freed_bytes.clone();
         r.register("cleanup_freed_bytes", "What the last cleanup of the store deleted", freed);
+        let kept = self.cleanup_kept_bytes.clone();
+        r.register("cleanup_kept_bytes", "What was in the store after its last cleanup", kept);
         let success = self.config_reload_success.clone();
         r.register(
             "config_reload_success",

@@ -1,6 +1,6 @@
 //! What an instance gets, and that it keeps it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -323,4 +323,27 @@ async fn versions(stage: &Stage) -> Vec<String> {
     let version =
         |o: &Value| format!("{} {} {}", o["kind"], o["metadata"]["name"], o["metadata"]["resourceVersion"]);
     all.iter().map(version).collect()
+}
+
+#[tokio::test]
+async fn of_an_instance_that_is_deleted_no_metric_is_left() {
+    let Some(stage) = Stage::new().await else { return };
+    let metric = async |name: &str| {
+        let name = format!("rendered_bytes{{proxy=\"{}/{name}\"}}", stage.namespace);
+        stage.operator.metric(&name).await
+    };
+    let until = async |name: &str, is_there: bool| {
+        let began = Instant::now();
+        while metric(name).await.is_some() != is_there {
+            assert!(began.elapsed() < Duration::from_secs(60), "{name}: {}", stage.operator.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    for name in ["main", "other"] {
+        stage.apply(proxy(name)).await;
+        until(name, true).await;
+    }
+    stage.delete("DependencyProxy", "other").await;
+    until("other", false).await;
+    assert!(metric("main").await > Some(0.0));
 }

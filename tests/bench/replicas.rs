@@ -5,11 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use harness::hostile::{Fault, Upstream, noise};
+use harness::hostile::{Fault, noise};
 use harness::pull::Client;
 use harness::replicas::{Instance, Plan};
-use harness::s3::S3;
-use harness::server::Proxy;
 use http::Method;
 use oci::Digest;
 use tokio::task::JoinSet;
@@ -129,32 +127,28 @@ async fn check(client: harness::pull::Client, digest: Digest) -> Option<Vec<u8>>
 /// What an unchanged tag costs of the quota in a day.
 pub(crate) async fn a_day() -> Figure {
     const PULLS: u32 = 10_000;
-    let (upstream, s3) = tokio::join!(Upstream::start(), S3::start());
-    let _ = s3.bucket("blobs");
-    let mut replicas = Vec::new();
-    for _ in 0..REPLICAS {
-        let builder = Proxy::builder().upstream("upstream", &upstream).group("team-a");
-        replicas.push(builder.replica(&s3).manual_clock().start().await);
-    }
-    upstream.image("library/a", "1", &[noise(1, 1000)]);
-    replicas[0].client().pull("library/a", "1").await;
-    upstream.forget();
+    let it = Plan::new().await.clocks(["0s"; REPLICAS]).start().await;
+    it.upstream.image("library/a", "1", &[noise(1, 1000)]);
+    it.client(0).pull("library/a", "1").await;
+    it.upstream.forget();
     let step = Duration::from_secs(24 * 3600) / PULLS;
-    let clients: Vec<_> = replicas.iter().map(Proxy::client).collect();
+    let clients = it.clients();
     let mut failed = 0;
     for pull in 0..PULLS {
         let answer = clients[pull as usize % REPLICAS].manifest("library/a", "1").await;
         failed += usize::from(answer.status != 200);
-        replicas.iter().for_each(|replica| replica.advance(step));
+        it.advance(step).await;
     }
-    let gets = upstream.count(Method::GET, "/manifests/");
-    let heads = upstream.count(Method::HEAD, "/manifests/");
+    let gets = it.upstream.count(Method::GET, "/manifests/");
+    let heads = it.upstream.count(Method::HEAD, "/manifests/");
     Figure {
         name: "counted GETs for an unchanged tag pulled 10,000 times over 24 fake hours on 3 replicas, after the first pull",
         asked: "0",
         measured: gets.to_string(),
         ok: gets == 0 && failed == 0,
-        how: format!("{heads} HEADs, {failed} pulls failed; replicas in this process, their clocks moved"),
+        how: format!(
+            "{heads} HEADs, {failed} pulls failed; processes, their clocks moved 8.64 s after each pull"
+        ),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Three replicas of one instance as processes, on a real S3 server, before an upstream in this process.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::documents::Documents;
 use crate::hostile::Upstream;
@@ -9,6 +10,9 @@ use crate::pull::Client;
 use crate::s3::S3;
 use crate::tool;
 use crate::way::Way;
+use futures_util::future::join_all;
+use http::Method;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -69,6 +73,15 @@ impl Plan {
         self
     }
 
+    /// All replicas have clocks that [`Instance::advance`] moves on, each that much ahead of the machine's, such as `300s`.
+    #[must_use]
+    pub fn clocks(mut self, offsets: [&str; 3]) -> Self {
+        for (replica, offset) in offsets.iter().enumerate() {
+            self = self.arg(replica, &format!("--clock-offset={offset}"));
+        }
+        self
+    }
+
     /// The data folders of all replicas, which are not there yet.
     #[must_use]
     pub fn data(&self) -> Vec<PathBuf> {
@@ -104,7 +117,7 @@ impl Plan {
 
 /// Makes the instance one that keeps its blobs in the bucket `blobs` of this server, with the keys that replicas share,
 /// as the operator writes them.
-pub fn share(documents: &mut Documents, s3: &S3) {
+fn share(documents: &mut Documents, s3: &S3) {
     let key = |letter: &str| letter.repeat(64);
     documents.secret("s3", json!({"accessKeyID": S3::ACCESS_KEY, "secretAccessKey": S3::SECRET_KEY}));
     documents.secret(
@@ -146,6 +159,11 @@ impl Instance {
         sum
     }
 
+    /// Moves all replicas' clocks on, which [`Plan::clocks`] gave them, and gives the time that each of them has then.
+    pub async fn advance(&self, by: Duration) -> Vec<Timestamp> {
+        join_all(self.replicas.iter().map(|replica| replica.advance(by))).await
+    }
+
     /// Waits until every download has been put away.
     pub async fn settled(&self) {
         for replica in &self.replicas {
@@ -174,7 +192,18 @@ impl Instance {
 impl Replica {
     /// What it says of itself.
     pub async fn status(&self) -> Value {
-        let client = Client::new(Url::parse(self.proxy.admin_url()).unwrap());
-        client.plain(http::Method::GET, "/status", &[], "").await.json()
+        self.admin().plain(Method::GET, "/status", &[], "").await.json()
+    }
+
+    /// Moves its clock on, and gives the time that it has now.
+    pub async fn advance(&self, by: Duration) -> Timestamp {
+        let by = format!("{}ms", by.as_millis());
+        let answer = self.admin().plain(Method::POST, "/clock", &[], &by).await;
+        let now = String::from_utf8_lossy(answer.bytes()).trim().parse();
+        now.unwrap_or_else(|_| panic!("no time: {}", answer.text()))
+    }
+
+    fn admin(&self) -> Client {
+        Client::new(Url::parse(self.proxy.admin_url()).unwrap())
     }
 }

@@ -15,8 +15,6 @@ use url::Url;
 use crate::documents::Documents;
 use crate::hostile::Upstream;
 use crate::pull::Client;
-use crate::replicas::share;
-use crate::s3::S3;
 
 /// A running proxy.
 pub struct Proxy {
@@ -34,14 +32,13 @@ pub struct Builder {
     /// The upstream that groups use: the one named first.
     upstream: Option<String>,
     clock: Clock,
-    replica: bool,
 }
 
 impl Proxy {
     pub fn builder() -> Builder {
         let address = free_address();
         let documents = Documents::new(&format!("http://{address}"));
-        Builder { address, documents, upstream: None, clock: Clock::system(), replica: false }
+        Builder { address, documents, upstream: None, clock: Clock::system() }
     }
 
     /// The usual one: this upstream under the name `upstream`, and the group `team-a` on it.
@@ -175,14 +172,6 @@ impl Builder {
         self
     }
 
-    /// One of several on this bucket, which share downloads.
-    #[must_use]
-    pub fn replica(mut self, s3: &S3) -> Self {
-        share(&mut self.documents, s3);
-        self.replica = true;
-        self
-    }
-
     pub async fn start(self) -> Proxy {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("documents.yaml");
@@ -191,7 +180,6 @@ impl Builder {
             documents: vec![file],
             listen: self.address,
             admin_listen: SocketAddr::new(self.address.ip(), 0),
-            replica_address: self.replica.then(|| SocketAddr::new(self.address.ip(), 0)),
             data_dir: folder.path().join("data"),
             clock: self.clock,
             // Nobody else sends requests here who would have to hear of a stop first.

@@ -55,7 +55,7 @@ impl Instance {
     }
 
     /// Another replica, with an empty folder.
-    async fn replica(&self) -> ProxyProcess {
+    pub(crate) async fn replica(&self) -> ProxyProcess {
         proxy_of(&self.upstream, |d| store(d, &self.s3, S3::SECRET_KEY)).await
     }
 

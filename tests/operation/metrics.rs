@@ -34,6 +34,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("evictions", "counter", &[]),
     ("cleanup_last_run_timestamp_seconds", "gauge", &[]),
     ("cleanup_freed_bytes", "gauge", &[]),
+    ("cleanup_kept_bytes", "gauge", &[]),
     ("config_reload_success", "gauge", &[]),
     ("config_problems", "gauge", &[]),
     ("config_info", "gauge", &["hash"]),

@@ -8,7 +8,8 @@ use harness::s3::S3;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::ground::{admin, client, prepared, proxy_of, run};
+use crate::cleanup::Instance;
+use crate::ground::{admin, client, prepared, printed, proxy_of, run};
 use crate::s3::store;
 
 async fn status(proxy: &ProxyProcess) -> Value {
@@ -128,6 +129,23 @@ async fn a_bucket_that_is_not_there_and_one_that_refuses_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_had_after_its_last_cleanup_is_told() {
+    let instance = Instance::start(|_| {}).await;
+    instance.pull("library/a").await;
+    let report = tokio::task::block_in_place(|| instance.cleanup(&[]));
+    let kept = &report["blobs"]["keptBytes"];
+    assert!(kept.as_u64() > Some(100_000), "{report}");
+    // One that starts looks at once.
+    let replica = instance.replica().await;
+    let status = until(&replica, "it has read the report", |s| !s["lastCleanup"].is_null()).await;
+    assert_eq!(&status["lastCleanup"]["keptBytes"], kept);
+    let arguments = ["status", "--admin", replica.admin_url()].map(str::to_owned);
+    let ask = move || printed(&run(&arguments.each_ref().map(String::as_str)));
+    let table = tokio::task::spawn_blocking(ask).await.unwrap();
+    assert!(table.contains("s3://blobs: 9") && table.contains(" KiB at the last cleanup, 20"), "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn probe_tells_a_registry_from_what_is_none() {
     let upstream = Upstream::start().await;
     let proxy = proxy_of(&upstream, |_| {}).await;
@@ -143,4 +161,19 @@ async fn probe_tells_a_registry_from_what_is_none() {
         String::from_utf8_lossy(&other.stderr).contains("does not answer as it should: 404"),
         "{other:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_is_moved_only_where_the_start_said_that_it_would_be() {
+    let movable = ProxyProcess::new().arg("--clock-offset=0s").start().await;
+    let (code, first) = admin(&movable, Method::POST, "/clock", "0s").await;
+    assert_eq!(code, 200, "{first}");
+    let (_, second) = admin(&movable, Method::POST, "/clock", "1h").await;
+    let [first, second] = [first, second].map(|time| time.trim().parse::<jiff::Timestamp>().unwrap());
+    assert!(second.duration_since(first).as_hours() == 1, "{first} {second}");
+    for wrong in ["", "soon", "-1h"] {
+        assert_eq!(admin(&movable, Method::POST, "/clock", wrong).await.0, 400, "{wrong}");
+    }
+    let usual = ProxyProcess::new().start().await;
+    assert_eq!(admin(&usual, Method::POST, "/clock", "1h").await.0, 404);
 }

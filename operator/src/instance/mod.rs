@@ -8,12 +8,13 @@ mod cleanup;
 mod exposure;
 pub mod keys;
 mod plan;
+mod progress;
 mod status;
 mod trouble;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use config::{Kind, ObjectId};
 use crds::DependencyProxy;
@@ -22,7 +23,6 @@ use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
-use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::apply::{FIELD_MANAGER, Object};
@@ -36,6 +36,7 @@ use plan::{Plan, Refusal, has_cleanup};
 use status::{Findings, status};
 
 pub use plan::child;
+pub use progress::Progress;
 pub(crate) use status::sentences;
 
 /// When nothing happens, everything is looked at again after so long.
@@ -46,22 +47,9 @@ const SOON: Duration = Duration::from_millis(200);
 const LATER: Duration = Duration::from_secs(2);
 /// How often upstreams and store of a healthy instance are asked about: `kubectl get` shall not lag behind for long.
 const HEALTH: Duration = Duration::from_secs(15);
-/// After so long without the documents a pod is nudged once more.
-const NUDGE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Who states the number of pods between us and the autoscaler.
 const SCALING_MANAGER: &str = "dependency-proxy-operator-scaling";
-
-/// Since when an instance's documents are on their way to the pods, and how often these were nudged again.
-#[derive(Default)]
-pub struct Pushes(Mutex<HashMap<ObjectId, Push>>);
-
-struct Push {
-    hash: String,
-    since: Instant,
-    nudges: u32,
-    is_done: bool,
-}
 
 /// Brings one instance where its documents want it.
 ///
@@ -72,7 +60,7 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
         // Everything it owns goes with it.
         return Ok(Action::await_change());
     }
-    let id = id_of(proxy.as_ref());
+    let (id, uid) = (id_of(proxy.as_ref()), proxy.uid().unwrap_or_default());
     let keys = ensure_keys(&proxy, &id, &context).await?;
     if keys == Provision::Made {
         return Ok(Action::requeue(SOON));
@@ -99,14 +87,14 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     }
     let pods = Pods::look(&context.client, &context.http, &id).await?;
     let is_pushed = match rendering.hash() {
-        Some(hash) if planned.is_ok() && !is_suspended => push(&id, hash, &pods, &context).await?,
+        Some(hash) if planned.is_ok() && !is_suspended => push(&uid, hash, &pods, &context).await?,
         _ => true,
     };
     let is_current = rendering.hash().is_some_and(|hash| pods.all_have(hash));
     let pushed = is_current.then(|| rendering.clone());
     let is_served = pods.ready().next().is_some();
     let report = Report { is_served, rendering: pushed, upstreams: pods.upstreams() };
-    context.memory.reports.add(&proxy.uid().unwrap_or_default(), report);
+    context.memory.reports.add(&uid, report);
     let all_known = pods.upstreams().values().all(|upstream| upstream.reachable.is_some());
     let settled = write_status(&proxy, &rendering, refusal, optional, &pods, &context).await? && all_known;
     Ok(Action::requeue(match (is_pushed && !is_waiting, settled) {
@@ -141,7 +129,7 @@ async fn ensure_keys(proxy: &DependencyProxy, id: &ObjectId, context: &Context) 
     let next = match &known {
         None => Keys::first(now, request)?,
         Some(known) => {
-            let shared = context.shared_keys.lock().get(id).cloned().unwrap_or_default();
+            let shared = context.memory.progress.shared_keys(&proxy.uid().unwrap_or_default());
             known.next(now, &proxy.spec.auth.signing_keys, request, &shared)?
         }
     };
@@ -189,12 +177,12 @@ async fn apply(plan: &Plan, optional: Optional, context: &Context) -> Result<Opt
     }
     let names = objects.iter().map(|object| (object.resource.kind.clone(), object.name.clone()));
     let names = names.collect::<BTreeSet<_>>();
-    if context.built.lock().get(&plan.id) != Some(&names) {
+    if !context.memory.progress.has_built(&plan.owner.uid, &names) {
         let labels = labels(&plan.id);
         for resource in build::prunable(&optional) {
             context.memory.applier.prune(&resource, &plan.id.namespace, &labels, &objects).await?;
         }
-        context.built.lock().insert(plan.id.clone(), names);
+        context.memory.progress.note_built(&plan.owner.uid, names);
     }
     Ok(refusal)
 }
@@ -225,46 +213,16 @@ async fn leave_replicas(plan: &Plan, context: &Context) -> Result<(), Error> {
 }
 
 /// Sees to it that all pods get the documents. `true` when every ready pod has them.
-async fn push(id: &ObjectId, hash: &str, pods: &Pods, context: &Context) -> Result<bool, Error> {
-    context.shared_keys.lock().insert(id.clone(), pods.shared_keys());
+async fn push(uid: &str, hash: &str, pods: &Pods, context: &Context) -> Result<bool, Error> {
+    let progress = &context.memory.progress;
+    progress.note_keys(uid, pods.shared_keys());
     pods.nudge(&context.client, hash).await?;
     let is_there = pods.ready().next().is_none() || pods.all_have(hash);
-    let again = context.pushes.step(id, hash, is_there, &context.metrics.push_duration);
+    let again = progress.step(uid, hash, is_there, &context.metrics.push_duration);
     if let Some(time) = again {
         pods.nudge_again(&context.client, hash, time).await?;
     }
     Ok(is_there)
-}
-
-impl Pushes {
-    /// Takes note of how far a push is. The number of the next nudge, when it is time for one.
-    fn step(
-        &self,
-        id: &ObjectId,
-        hash: &str,
-        is_there: bool,
-        duration: &prometheus_client::metrics::histogram::Histogram,
-    ) -> Option<u32> {
-        let mut pushes = self.0.lock();
-        let begun = || Push { hash: hash.to_owned(), since: Instant::now(), nudges: 0, is_done: false };
-        let push = pushes.entry(id.clone()).or_insert_with(begun);
-        if push.hash != hash {
-            *push = begun();
-        }
-        if is_there {
-            if !push.is_done {
-                duration.observe(push.since.elapsed().as_secs_f64());
-                push.is_done = true;
-            }
-            return None;
-        }
-        push.is_done = false;
-        if push.since.elapsed() < NUDGE_AGAIN * (push.nudges + 1) {
-            return None;
-        }
-        push.nudges += 1;
-        Some(push.nudges)
-    }
 }
 
 /// Writes the status where it changed. Whether the instance is as it shall be.
@@ -304,12 +262,6 @@ async fn write_status(
         now: context.now(),
     };
     let status = status(&findings);
-    let bytes = i64::try_from(rendering.documents.len()).unwrap_or(i64::MAX);
-    context
-        .metrics
-        .rendered_bytes
-        .get_or_create_owned(&crate::metrics::Proxy { proxy: id.to_string() })
-        .set(bytes);
     if context.memory.statuses.is_news(proxy, proxy.status.as_ref(), &status) {
         let patch = json!({"apiVersion": crds::API_VERSION, "kind": "DependencyProxy", "status": status});
         let parameters = PatchParams::apply(FIELD_MANAGER).force();

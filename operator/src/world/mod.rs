@@ -28,7 +28,7 @@ pub use rendered::CREDENTIALS;
 pub use rendering::Rendering;
 pub use verdict::{Facts, Serving, Verdict};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Proxy};
 use crate::pods::UpstreamReport;
 use crate::watch::Sight;
 use collect::Collection;
@@ -191,8 +191,21 @@ impl Maker {
             world.instances.insert(id.clone(), rendering);
         }
         verdict::of_loose(&mut world, &collection.loose, &mut sources);
+        self.show_bytes(&world);
         self.instances.clone_from(&world.instances);
         world
+    }
+
+    /// Shows how large the documents of each instance are, and no longer those of one that is gone.
+    fn show_bytes(&self, world: &World) {
+        let label = |id: &ObjectId| Proxy { proxy: id.to_string() };
+        for gone in self.instances.keys().filter(|id| !world.instances.contains_key(id)) {
+            self.metrics.rendered_bytes.remove(&label(gone));
+        }
+        for (id, rendering) in &world.instances {
+            let bytes = i64::try_from(rendering.documents.len()).unwrap_or(i64::MAX);
+            self.metrics.rendered_bytes.get_or_create_owned(&label(id)).set(bytes);
+        }
     }
 }
 

@@ -92,7 +92,8 @@ pub async fn run(store: &Store, config: &Config, options: Options, clock: &Clock
         pass::orphans(store, &plan, &census).await?;
     }
     if !options.dry_run {
-        store.remove_expired(now).await?;
+        store.remove_expired_claims(now).await?;
+        store.remove_old_upstream_records(now).await?;
     }
     report.blobs.kept_bytes = census.bytes;
     report.list(census.groups.iter().map(|(group, bytes)| (group.to_string(), *bytes)));
@@ -128,6 +129,7 @@ pub async fn show(store: Arc<Store>, metrics: Metrics) {
         {
             metrics.cleanup_last_run.set(at.as_second());
             metrics.cleanup_freed_bytes.set(report.blobs.bytes);
+            metrics.cleanup_kept_bytes.set(report.blobs.kept_bytes);
         }
         tokio::time::sleep(LOOKED_AT).await;
     }

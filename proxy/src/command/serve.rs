@@ -34,7 +34,7 @@ pub(super) async fn run(serve: Serve) -> ExitCode {
         admin_listen: serve.admin_listen,
         replica_address: serve.replica_address,
         data_dir: serve.data_dir,
-        clock: Clock::ahead(serve.clock_offset),
+        clock: serve.clock_offset.map_or_else(Clock::system, Clock::ahead),
         log_level: Some(log_level),
         linger: Duration::from_secs(serve.linger_seconds),
         probes: true,

@@ -46,6 +46,7 @@ fn table(replicas: &Value) -> String {
         "REPLICA", "VERSION", "READY", "CONFIG", "DOWNLOADS", "CACHED", "LOCAL"
     )];
     lines.extend(replicas.iter().map(|replica| row(replica)));
+    lines.extend(stored(&replicas));
     let all = |field: &str| {
         replicas
             .iter()
@@ -85,6 +86,15 @@ fn row(replica: &Value) -> String {
         bytes("cachedBytes"),
         bytes("localBytes")
     )
+}
+
+/// What the store had after its last cleanup, which each replica reads for itself, now and then.
+fn stored(replicas: &[&Value]) -> Option<String> {
+    let statuses = replicas.iter().map(|replica| &replica["status"]);
+    let status = statuses.max_by_key(|status| status["lastCleanup"]["at"].as_str())?;
+    let cleanup = &status["lastCleanup"];
+    let kept = size(cleanup["keptBytes"].as_u64()?);
+    Some(format!("{}: {kept} at the last cleanup, {}", text(&status["storage"]), text(&cleanup["at"])))
 }
 
 fn download_row(replica: &Value, download: &Value) -> String {
@@ -154,7 +164,8 @@ mod tests {
         let replicas = json!([
             {"address": "10.0.0.1:5001", "seenSecondsAgo": 4, "status": {"version": "0.1.0", "ready": true,
                 "configHash": "0123456789abcdef", "downloads": [download], "upstreams": [upstream],
-                "cachedBytes": 0, "localBytes": 1024}},
+                "cachedBytes": 0, "localBytes": 1024, "storage": "s3://blobs",
+                "lastCleanup": {"at": "2026-01-02T03:04:05Z", "keptBytes": 2_097_152}}},
             {"address": "10.0.0.2:5001", "seenSecondsAgo": 40, "status": null},
         ]);
         let table = table(&replicas);
@@ -164,6 +175,7 @@ mod tests {
             "Frozen",
             "98 of 100",
             "1.0 KiB",
+            "\ns3://blobs: 2.0 MiB at the last cleanup, 2026-01-02T03:04:05Z\n",
         ] {
             assert!(table.contains(part), "{part:?} is not in\n{table}");
         }

@@ -8,20 +8,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use object_store::{ObjectMeta, ObjectStoreExt, UpdateVersion};
+use object_store::UpdateVersion;
 use serde::{Deserialize, Serialize};
 
-use super::objects::absent_is_none;
-use super::upstreams::{FROZEN, frozen_until};
 use super::{Error, Key, Store, time};
 use crate::clock::since;
 
 /// A claim that was not written for so long has expired.
 const EXPIRY: Duration = Duration::from_secs(3600);
-/// What was said of an upstream is believed for a day at most.
-const UPSTREAM_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often a claim is written again: a store that is away for a while does not let it expire.
 pub const RENEWED: Duration = Duration::from_secs(15 * 60);
 
@@ -94,43 +90,19 @@ impl Store {
     }
 
     /// Takes away claims that have expired, and as old names of replicas, which are written every few seconds: a replica
-    /// that was killed leaves them. And what was said of upstreams long ago, such as with credentials that have changed.
+    /// that was killed leaves them.
     ///
     /// # Errors
-    /// When the store cannot be listed or read, or refuses a deletion.
-    pub async fn remove_expired(&self, now: Timestamp) -> Result<(), Error> {
-        let prefixes = [
-            (Key::Fills, EXPIRY),
-            (Key::Checks, EXPIRY),
-            (Key::Replicas, EXPIRY),
-            (Key::Upstreams, UPSTREAM_EXPIRY),
-        ];
-        let mut old = Vec::new();
-        for (prefix, expiry) in prefixes {
+    /// When the store cannot be listed, or refuses a deletion.
+    pub async fn remove_expired_claims(&self, now: Timestamp) -> Result<(), Error> {
+        let mut expired = Vec::new();
+        for prefix in [Key::Fills, Key::Checks, Key::Replicas] {
             let mut found = self.list(&prefix.path(&self.instance));
             while let Some(meta) = found.try_next().await? {
-                let is_old = if meta.location.filename() == Some(FROZEN) {
-                    self.has_thawed(&meta, now).await?
-                } else {
-                    since(now, time(&meta)) > expiry
-                };
-                old.extend(is_old.then_some(meta.location));
+                expired.extend((since(now, time(&meta)) > EXPIRY).then_some(meta.location));
             }
         }
-        let mut deleted = self.objects.store().delete_stream(stream::iter(old.into_iter().map(Ok)).boxed());
-        while let Some(deleted) = deleted.next().await {
-            absent_is_none(deleted)?;
-        }
-        Ok(())
-    }
-
-    /// Whether an upstream is frozen no longer, by any clock.
-    async fn has_thawed(&self, record: &ObjectMeta, now: Timestamp) -> Result<bool, Error> {
-        let Some(got) = absent_is_none(self.objects.store().get(&record.location).await)? else {
-            return Ok(false);
-        };
-        let until = frozen_until(&got.bytes().await?);
-        Ok(until.is_none_or(|until| since(now, until) > EXPIRY))
+        self.delete_listed(expired).await
     }
 
     /// Whether other replicas may use this store, too.

@@ -167,6 +167,7 @@ pub(super) enum Named {
     Tomb(Digest),
     Tag(Holder, Tag),
     Orphan(GroupOrigin),
+    Upstream(ObjectId, String),
 }
 
 impl Named {
@@ -186,6 +187,7 @@ impl Named {
             ["_orphans", origin, group] => {
                 Some(Self::Orphan(GroupOrigin { group: object_id(group)?, origin: origin.to_owned() }))
             }
+            ["_upstreams", id, name] => Some(Self::Upstream(object_id(id)?, name.to_owned())),
             _ => None,
         }
     }
@@ -194,7 +196,7 @@ impl Named {
     pub(super) fn digest(&self) -> Option<Digest> {
         match self {
             Self::Blob(digest) | Self::Link(digest, _) | Self::Tomb(digest) => Some(*digest),
-            Self::Tag(..) | Self::Orphan(_) => None,
+            Self::Tag(..) | Self::Orphan(_) | Self::Upstream(..) => None,
         }
     }
 }
@@ -263,6 +265,8 @@ mod tests {
         assert_eq!(named(Key::Tag(&holder, &tag)), Some(Named::Tag(holder.clone(), tag.clone())));
         let owner = holder.group_origin();
         assert_eq!(named(Key::Orphan(&owner)), Some(Named::Orphan(owner.clone())));
+        let upstream = id("my.registry");
+        assert_eq!(named(Key::Upstream(&upstream, "0f")), Some(Named::Upstream(upstream, "0f".to_owned())));
         for other in [Key::Probe, Key::Now, Key::Cleanup, Key::AnyLinks(&digest)] {
             assert_eq!(named(other), None);
         }

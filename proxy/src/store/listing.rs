@@ -68,7 +68,7 @@ impl Entries {
                     }
                     Named::Link(_, holder) => entry.links.push(Link { holder, read_at: time(&meta) }),
                     Named::Tomb(_) => entry.tomb = Some(time(&meta)),
-                    Named::Tag(..) | Named::Orphan(_) => {}
+                    Named::Tag(..) | Named::Orphan(_) | Named::Upstream(..) => {}
                 }
             }
         }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::known::Seen;
-use super::{Error, bucket};
+use super::{Error, bucket, time};
 use crate::clock::since;
 use crate::metrics::Metrics;
 
@@ -70,8 +70,8 @@ impl Objects {
             if result.meta.size > MAX_SMALL {
                 return Ok(None);
             }
-            let modified = timestamp(result.meta.last_modified.timestamp_micros());
-            Ok(Some((result.bytes().await?, modified)))
+            let written = time(&result.meta);
+            Ok(Some((result.bytes().await?, written)))
         })
         .await
     }
@@ -233,10 +233,6 @@ impl Objects {
         *self.seen.lock() = Some(Seen::now(Err(error.clone())));
         *self.rests_until.lock() = Some(Instant::now() + REST);
     }
-}
-
-fn timestamp(microseconds: i64) -> Timestamp {
-    Timestamp::from_microsecond(microseconds).unwrap_or_default()
 }
 
 pub(super) fn absent_is_none<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {

@@ -145,8 +145,13 @@ impl Store {
     /// # Errors
     /// When the store refuses one of them.
     pub async fn delete(&self, keys: &[Key<'_>]) -> Result<(), Error> {
-        let paths: Vec<_> = keys.iter().map(|key| Ok(key.path(&self.instance))).collect();
-        let mut deleted = self.objects.store().delete_stream(stream::iter(paths).boxed());
+        self.delete_listed(keys.iter().map(|key| key.path(&self.instance)).collect()).await
+    }
+
+    /// The same for what a listing gave.
+    pub(super) async fn delete_listed(&self, paths: Vec<Path>) -> Result<(), Error> {
+        let paths = stream::iter(paths.into_iter().map(Ok)).boxed();
+        let mut deleted = self.objects.store().delete_stream(paths);
         while let Some(result) = deleted.next().await {
             match result {
                 Err(error) if !is_absent(&error) => return Err(error.into()),
