@@ -37,22 +37,23 @@ pub(super) struct Said {
 
 impl Cache {
     /// Asks what a tag is, once for the whole instance. A tag that is checked before every answer is asked for by each
-    /// replica, and so is a cold one by HEAD: to agree would take longer than to ask, and the HEAD costs nothing.
+    /// replica: to agree would take longer than to ask, and the HEAD costs nothing.
     pub(super) async fn said(self: &Arc<Self>, check: Check) -> Result<Said, Reason> {
         let record = self.store.tag(&check.holder, &check.tag).await;
-        let is_cold = self.or_empty("tag", record).is_none();
-        if if is_cold { check.wanted == Wanted::Head } else { check.validity == Validity::None } {
+        let is_cold = matches!(record, Ok(None));
+        self.or_empty("tag", record);
+        if !is_cold && check.validity == Validity::None {
             return self.ask(&check, Mine::unclaimed()).await;
         }
         let key = (check.client.clone(), check.holder.clone(), check.tag.clone(), check.validity);
         let cache = self.clone();
-        let work = || async move { cache.ask_once(&check).await };
+        let work = || async move { cache.ask_once(&check, is_cold).await };
         self.checks.join(key, work).await.unwrap_or_else(|| Err(aborted()))
     }
 
-    async fn ask_once(self: &Arc<Self>, check: &Check) -> Result<Said, Reason> {
+    async fn ask_once(self: &Arc<Self>, check: &Check, is_cold: bool) -> Result<Said, Reason> {
         let work = Work::Check(check.holder.clone(), check.tag.clone());
-        let written = || self.written(check);
+        let written = || self.written(check, is_cold);
         let mine = match self.claims.once(&work, written).await {
             Once::Found(record) => return Ok(Said::written(&record)),
             Once::Make(mine) => mine,
@@ -66,11 +67,14 @@ impl Cache {
         self.ask(check, mine).await
     }
 
-    /// What somebody else has found out meanwhile: a record that is fresh, and a copy of what it names.
-    async fn written(&self, check: &Check) -> Option<Arc<TagRecord>> {
+    /// What somebody else has found out meanwhile. Where there was no record, any is newer than the question, whatever the
+    /// clocks say; else it is good for as long as a check is, if there is a copy of what it names.
+    async fn written(&self, check: &Check, is_cold: bool) -> Option<Arc<TagRecord>> {
         let record = self.or_empty("tag", self.store.tag_anew(&check.holder, &check.tag).await)?;
-        let is_fresh =
-            check.validity == Validity::None || check.validity.covers(record.checked_at, self.clock.now());
+        if is_cold {
+            return Some(record);
+        }
+        let is_fresh = check.validity.covers(record.checked_at, self.clock.now());
         (is_fresh && self.copy_of(&check.holder, record.clone()).await.is_some()).then_some(record)
     }
 
