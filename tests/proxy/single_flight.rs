@@ -204,3 +204,27 @@ async fn a_second_pull_asks_upstream_for_no_blob() {
     assert_eq!(upstream.count(Method::GET, "/v2/"), 0);
     assert_eq!(upstream.count(Method::HEAD, "/blobs/"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_another_password_does_not_share_a_refusal() {
+    let upstream = Upstream::start().await;
+    let image = upstream.image("library/a", "1", &[]);
+    upstream.require_basic("robot", "right");
+    upstream.on("/manifests/").fault(Fault::Delay(Duration::from_millis(300)));
+    let builder = Proxy::builder().upstream("wrong", &upstream).upstream("right", &upstream);
+    let builder = builder.group("team-a").registry("hub", "team-a", &["right"]).edit(|documents| {
+        for (name, password) in [("wrong", "wrong"), ("right", "right")] {
+            documents.credentials(name, "robot", password);
+        }
+        documents.spec("DependencyProxyGroup", "team-a")["upstreamRef"]["name"] = "wrong".into();
+    });
+    let proxy = builder.start().await;
+    let refused = async { proxy.client().manifest("library/a", "1").await };
+    let served = async {
+        upstream.wait_for_count(1, Method::HEAD, "/manifests/").await;
+        proxy.client().registry("dp.hub").manifest("library/a", "1").await
+    };
+    let (refused, served) = tokio::join!(refused, served);
+    refused.refused(502, "DENIED", "refused this group's credentials");
+    assert_eq!(served.bytes(), &image.manifest);
+}

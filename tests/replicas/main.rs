@@ -7,6 +7,7 @@
     reason = "a test ends where its ground is missing"
 )]
 
+mod checks;
 mod cleanup;
 mod crowd;
 mod disk;

@@ -127,23 +127,6 @@ async fn a_cold_image_costs_one_get_of_each_part_for_all_replicas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_find_a_tag_out_of_date_together_ask_once() {
-    let mut plan = Plan::new().await;
-    plan.documents.spec("DependencyProxyGroup", "team-a")["recheckAfterSeconds"] = json!(2);
-    let it = plan.start().await;
-    it.upstream.image("library/a", "1", &[noise(1, 1000)]);
-    let clients = it.clients();
-    join_all(clients.iter().map(|client| client.pull("library/a", "1"))).await;
-    tokio::time::sleep(Duration::from_millis(2100)).await;
-    let before = it.upstream.count(Method::HEAD, "/manifests/");
-    it.upstream.on("/manifests/").fault(Fault::Delay(Duration::from_millis(200)));
-    for answer in join_all(clients.iter().map(|client| client.manifest("library/a", "1"))).await {
-        answer.bytes();
-    }
-    assert_eq!(it.upstream.count(Method::HEAD, "/manifests/") - before, 1, "{}", it.logs());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_claim_is_left_when_replicas_have_stopped() {
     let mut it = Instance::start().await;
     it.upstream.image("library/a", "1", &[noise(1, 1000)]);

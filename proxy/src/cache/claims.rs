@@ -135,7 +135,9 @@ impl Claims {
         Turn::Mine(Mine::unclaimed())
     }
 
-    /// What somebody else makes, or made a moment ago, as `look` finds it; else it is this replica's to make.
+    /// What somebody else makes, or made a moment ago, as `look` finds it; else it is this replica's to make. A check that
+    /// has failed elsewhere is made by everyone at once: one after the other, the last would wait for as many failures as
+    /// there are replicas.
     pub(super) async fn once<T, F>(self: &Arc<Self>, work: &Work, look: impl Fn() -> F) -> Once<T>
     where
         F: Future<Output = Option<T>>,
@@ -145,9 +147,12 @@ impl Claims {
             match turn {
                 Turn::Mine(mine) => return Once::Make(mine),
                 Turn::Theirs(other) => {
-                    self.ended(&other).await;
+                    let has_ended = self.ended(&other).await;
                     if let Some(found) = look().await {
                         return Once::Found(found);
+                    }
+                    if has_ended && matches!(work, Work::Check(..)) {
+                        break;
                     }
                     turn = self.turn_after(work, Some(other)).await;
                 }
@@ -156,13 +161,20 @@ impl Claims {
         Once::Make(Mine::unclaimed())
     }
 
-    /// Waits until the other one has ended, well or not, or is gone.
-    pub(super) async fn ended(&self, other: &Theirs) {
+    /// Waits until the other one has ended, well or not, or is gone; whether it has ended.
+    pub(super) async fn ended(&self, other: &Theirs) -> bool {
         if let Some(here) = &other.here {
-            return here.cancelled().await;
+            here.cancelled().await;
+            return true;
         }
-        let (Some(replica), Some(claimed)) = (&self.replica, &other.claimed) else { return };
-        while let Ok(State::Held) = replica.state(&claimed.claim, &other.path).await {}
+        let (Some(replica), Some(claimed)) = (&self.replica, &other.claimed) else { return false };
+        loop {
+            match replica.state(&claimed.claim, &other.path).await {
+                Ok(State::Held) => {}
+                Ok(State::Ended) => return true,
+                Err(_) => return false,
+            }
+        }
     }
 
     /// How it stands with a claim of this replica, after a moment in which it may end; `None` for one that it has not.

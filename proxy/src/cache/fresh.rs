@@ -9,7 +9,7 @@ use crate::clock::since;
 use crate::resolve::Target;
 
 /// How long a check is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Validity {
     /// Upstream is asked before every answer.
     None,

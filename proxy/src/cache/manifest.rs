@@ -69,8 +69,8 @@ impl Cache {
         reference: Reference,
         patience: Patience,
     ) -> Result<ManifestHead, Reason> {
+        let key = (client.clone(), holder.clone(), reference.clone());
         let (client, repository) = (client.clone(), holder.repository.clone());
-        let key = (holder.clone(), reference.clone());
         let work = || async move {
             client.head_manifest(&repository, &reference, patience).await.map_err(|e| e.reason)
         };
@@ -315,6 +315,6 @@ pub(super) fn known_type(kept: &str, bytes: &[u8]) -> Option<String> {
     }
 }
 
-fn aborted() -> Reason {
+pub(super) fn aborted() -> Reason {
     Reason::Broken("the request was aborted".to_owned())
 }

@@ -1,6 +1,7 @@
 //! The cache: lookup, then fresh, stale or miss. It alone knows both the store and the upstreams.
 
 mod blob;
+mod check;
 mod claims;
 mod fill;
 mod flight;
@@ -37,8 +38,10 @@ const MANIFEST_MEMORY: u64 = 32 * 1024 * 1024;
 pub struct Cache {
     pub store: Arc<Store>,
     pub upstreams: Upstreams,
-    /// HEADs of tags in flight.
-    heads: flight::Flight<(Holder, Reference), Result<ManifestHead, Reason>>,
+    /// HEADs of manifests in flight, by who asks for what.
+    heads: flight::Flight<(Arc<Client>, Holder, Reference), Result<ManifestHead, Reason>>,
+    /// Checks of tags in flight that are made once for all replicas.
+    checks: flight::Flight<check::CheckKey, Result<check::Said, Reason>>,
     /// GETs of manifests in flight, by who delivers them.
     fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, (Holder, Reason)>>,
     /// Looks for blobs in the store in flight.
@@ -136,6 +139,7 @@ impl Cache {
             store,
             upstreams,
             heads: flight::Flight::default(),
+            checks: flight::Flight::default(),
             fetches: flight::Flight::default(),
             looks: flight::Flight::default(),
             manifests,

@@ -7,21 +7,21 @@ use bytes::Bytes;
 use config::WhenRefused;
 use oci::{Reference, Tag};
 
-use super::claims::{Once, Work};
+use super::check::{Check, Said};
 use super::manifest::{Fetched, known_type, unproven};
 use super::{Attempt, Cache, Error, Failure, Manifest, Pull, Validity, Wanted, by_tag, first_of};
 use crate::metrics::Outcome;
 use crate::resolve::Source;
 use crate::store::{Holder, TagRecord};
-use crate::upstream::{Class, Client, ManifestHead, Patience, Reason};
+use crate::upstream::{Class, Client, Patience, Reason};
 
 /// How long a cached answer waits for an upstream that failed or was slow a moment ago: enough for a healthy one
 /// nearby to show that it is back.
 const SUSPECT_BUDGET: Duration = Duration::from_millis(2);
 
 /// A cached tag whose bytes are there and whose holder has the right to them.
-struct Copy {
-    record: Arc<TagRecord>,
+pub(super) struct Copy {
+    pub record: Arc<TagRecord>,
     /// As it was proven with the bytes; the record's is what a HEAD said.
     media_type: String,
     bytes: Bytes,
@@ -68,12 +68,12 @@ impl Cache {
 
     /// The cached copy of a tag. A record alone is no copy, and no right: what upstream called the tag's digest may
     /// be a digest that somebody else's upstream delivered.
-    async fn copy(&self, holder: &Holder, tag: &Tag) -> Option<Copy> {
+    pub(super) async fn copy(&self, holder: &Holder, tag: &Tag) -> Option<Copy> {
         let record = self.or_empty("tag", self.store.tag(holder, tag).await)?;
         self.copy_of(holder, record).await
     }
 
-    async fn copy_of(&self, holder: &Holder, record: Arc<TagRecord>) -> Option<Copy> {
+    pub(super) async fn copy_of(&self, holder: &Holder, record: Arc<TagRecord>) -> Option<Copy> {
         let kept_type = self.or_empty("link", self.store.link(&record.digest, holder).await)?;
         let bytes = self.bytes(&record.digest).await?;
         let media_type = known_type(&kept_type, &bytes)?;
@@ -90,46 +90,8 @@ impl Cache {
         first_of(pull.sources(), ask).await
     }
 
-    /// Asks one upstream what a tag is now, once for the whole instance: of replicas that find it out of date together
-    /// one asks. A tag that is checked before every answer is checked by each for itself: to agree would take longer
-    /// than to ask, and the HEAD costs nothing.
-    async fn check(
-        self: &Arc<Self>,
-        pull: &Pull,
-        source: &Source,
-        tag: &Tag,
-        wanted: Wanted,
-    ) -> Result<Manifest, Reason> {
-        let holder = pull.holder(source);
-        let validity = Validity::of(&pull.target, &source.upstream);
-        let is_cold = self.or_empty("tag", self.store.tag(&holder, tag).await).is_none();
-        if if is_cold { wanted == Wanted::Head } else { validity == Validity::None } {
-            return self.check_here(pull, source, tag, wanted).await;
-        }
-        let work = Work::Check(holder.clone(), tag.clone());
-        let checked = || self.checked(&holder, tag, validity);
-        match Box::pin(self.claims.once(&work, checked)).await {
-            Once::Found(copy) => Ok(copy.serve(Outcome::Hit, None)),
-            Once::Make(mine) => {
-                if mine.is_claimed()
-                    && let Some(copy) = checked().await
-                {
-                    return Ok(copy.serve(Outcome::Hit, None));
-                }
-                self.check_here(pull, source, tag, wanted).await
-            }
-        }
-    }
-
-    /// What another replica has found out about a tag meanwhile.
-    async fn checked(&self, holder: &Holder, tag: &Tag, validity: Validity) -> Option<Copy> {
-        let record = self.or_empty("tag", self.store.tag_anew(holder, tag).await)?;
-        let is_fresh = validity == Validity::None || validity.covers(record.checked_at, self.clock.now());
-        if is_fresh { self.copy_of(holder, record).await } else { None }
-    }
-
     /// Asks one upstream what a tag is now; its cached copy is what is served where that fails.
-    async fn check_here(
+    async fn check(
         self: &Arc<Self>,
         pull: &Pull,
         source: &Source,
@@ -140,21 +102,28 @@ impl Cache {
         let client = self.client(pull, source);
         let copy = self.copy(&holder, tag).await;
         let patience = if copy.is_some() { Patience::Cached } else { Patience::Cold };
-        let head = match self.head(&client, &holder, by_tag(tag), patience).await {
-            Ok(head) => head,
-            Err(Reason::NoHead) if wanted == Wanted::Bytes => {
-                ManifestHead { digest: None, media_type: None, size: None }
+        let check = Check {
+            client: client.clone(),
+            holder: holder.clone(),
+            tag: tag.clone(),
+            wanted,
+            validity: Validity::of(&pull.target, &source.upstream),
+            patience,
+        };
+        // Kept to the end: other replicas wait for what comes of it.
+        let said = match Box::pin(self.said(check)).await {
+            Ok(said) if said.head.is_none() && wanted == Wanted::Head => {
+                return fall_back(&client, copy, Reason::NoHead);
             }
+            Ok(said) => said,
             Err(reason) => return fall_back(&client, copy, reason),
         };
-        let holds = Validity::of(&pull.target, &source.upstream).length();
-        if let Some(found) = self.known(&holder, tag, copy.as_ref(), &head, holds).await {
+        let copy = if said.is_written { self.copy(&holder, tag).await } else { copy };
+        if let Some(found) = self.known(&holder, tag, copy.as_ref(), &said).await {
             return Ok(found);
         }
+        let head = said.head.clone().unwrap_or_default();
         if wanted == Wanted::Head {
-            if copy.is_none() {
-                self.announce(&holder, tag, &head).await;
-            }
             return Ok(unproven(head));
         }
         if let Some(copy) = copy.as_ref().filter(|_| client.spares_pulls()) {
@@ -176,32 +145,12 @@ impl Cache {
         }
     }
 
-    /// Writes down what a HEAD said a tag is. Clients that ask for the manifest by digest next (containerd, docker)
-    /// never ask for the tag's bytes: without this the tag would be unknown when upstream is away.
-    async fn announce(&self, holder: &Holder, tag: &Tag, head: &ManifestHead) {
-        if let (Some(digest), Some(media_type), Some(size)) =
-            (head.digest, head.media_type.clone(), head.size)
-        {
-            let record = TagRecord::new(digest, media_type, size, self.clock.now());
-            self.or_empty("tag", self.store.put_tag(holder, tag, record).await);
-        }
-    }
-
     /// The copy of what upstream says the tag is, if there is one that this holder may have.
-    async fn known(
-        &self,
-        holder: &Holder,
-        tag: &Tag,
-        copy: Option<&Copy>,
-        head: &ManifestHead,
-        holds: Option<Duration>,
-    ) -> Option<Manifest> {
-        let digest = head.digest?;
-        let now = self.clock.now();
+    async fn known(&self, holder: &Holder, tag: &Tag, copy: Option<&Copy>, said: &Said) -> Option<Manifest> {
+        let digest = said.head.as_ref()?.digest?;
         if let Some(copy) = copy.filter(|copy| copy.record.digest == digest) {
-            let renewed = TagRecord { checked_at: now, ..(*copy.record).clone() };
-            self.store.renew_tag(holder, tag, renewed, holds);
-            return Some(copy.serve(Outcome::Revalidated, None));
+            let outcome = if said.is_written { Outcome::Hit } else { Outcome::Revalidated };
+            return Some(copy.serve(outcome, None));
         }
         // Upstream just answered 2xx with this digest to this group's credentials; if it delivered the bytes once,
         // to whomever, nothing has to be fetched again (design §4.3).
@@ -221,7 +170,9 @@ impl Cache {
         }
         let (media_type, size) = (fetched.media_type.clone(), fetched.bytes.len() as u64);
         let record = TagRecord::new(fetched.digest, media_type, size, self.clock.now());
-        self.or_empty("tag", self.store.put_tag(holder, tag, record).await);
+        if let Some(write) = self.store.put_tag(holder, tag, record, None) {
+            self.or_empty("tag", write.await);
+        }
         fetched.into_manifest(Outcome::Miss)
     }
 }

@@ -256,7 +256,7 @@ mod tests {
         let mut listed = Vec::new();
         for (tag, written_at) in [("used", before), ("unused", later)] {
             let tag = Tag::parse(tag).unwrap();
-            store.put_tag(&holder("a"), &tag, record.clone()).await.unwrap();
+            store.put_tag(&holder("a"), &tag, record.clone(), None).unwrap().await.unwrap();
             listed.push((holder("a"), tag, written_at));
         }
         assert_eq!(forget_tags(&store, Act::Apply, listed).await.unwrap(), 1);

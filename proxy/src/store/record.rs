@@ -74,33 +74,19 @@ impl Store {
         async move { Ok(read.await?.and_then(record)) }
     }
 
-    /// Writes what a tag is now; what is known already is written once a minute at most.
-    ///
-    /// # Errors
-    /// When the store cannot be written; in memory it holds all the same.
-    pub async fn put_tag(&self, holder: &Holder, tag: &Tag, record: TagRecord) -> Result<(), Error> {
-        match self.remember_tag(holder, tag, record, None) {
-            Some(bytes) => self.write(&Key::Tag(holder, tag), bytes).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Takes note that a tag is still what it was. It is written behind the answer of who asks: once a minute at most, or,
-    /// where a check holds for less than that, so often.
-    pub fn renew_tag(
-        self: &Arc<Self>,
+    /// Takes note of what a tag is now, and writes it: what is known already once a minute at most, or, where a check holds
+    /// for less than that, so often. `None`: it need not be written.
+    #[must_use]
+    pub fn put_tag(
+        &self,
         holder: &Holder,
         tag: &Tag,
         record: TagRecord,
         holds: Option<Duration>,
-    ) {
-        let Some(bytes) = self.remember_tag(holder, tag, record, holds) else { return };
-        let (store, holder, tag) = (self.clone(), holder.clone(), tag.clone());
-        tokio::spawn(async move {
-            if let Err(error) = store.write(&Key::Tag(&holder, &tag), bytes).await {
-                tracing::debug!(%error, "that a tag was checked is not written down");
-            }
-        });
+    ) -> Option<impl Future<Output = Result<(), Error>> + Send + use<>> {
+        let bytes = self.remember_tag(holder, tag, record, holds)?;
+        let (objects, path) = (self.objects.clone(), Key::Tag(holder, tag).path(&self.instance));
+        Some(async move { objects.put(&path, bytes).await })
     }
 
     /// The record, where it is to be written.

@@ -1,5 +1,6 @@
 //! One upstream: its account, its limits, and what is known of its health and its quota.
 
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -53,6 +54,21 @@ pub struct Client {
     probed: tokio::sync::Mutex<Option<(jiff::Timestamp, Result<(), Error>)>>,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
+}
+
+/// A client is itself and no other, whatever they are made of.
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Client {}
+
+impl Hash for Client {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::ptr::hash(self, state);
+    }
 }
 
 impl Client {

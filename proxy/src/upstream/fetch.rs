@@ -36,7 +36,7 @@ impl Patience {
 }
 
 /// What a HEAD of a manifest tells.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ManifestHead {
     pub digest: Option<Digest>,
     pub media_type: Option<String>,

@@ -1,0 +1,131 @@
+//! What upstream says a tag is, asked once for the whole instance: who asks at this replica meanwhile gets the same
+//! answer, be it a failure, and other replicas read what it has written down.
+
+use std::sync::Arc;
+
+use oci::Tag;
+
+use super::claims::{Mine, Once, Work};
+use super::manifest::aborted;
+use super::{Cache, Validity, Wanted, by_tag};
+use crate::store::{Holder, TagRecord};
+use crate::upstream::{Client, ManifestHead, Patience, Reason};
+
+/// What is to be found out.
+pub(super) struct Check {
+    pub client: Arc<Client>,
+    pub holder: Holder,
+    pub tag: Tag,
+    pub wanted: Wanted,
+    pub validity: Validity,
+    pub patience: Patience,
+}
+
+/// Who asks for what. Who has other credentials, or counts another check as good, asks for himself.
+pub(super) type CheckKey = (Arc<Client>, Holder, Tag, Validity);
+
+/// What upstream says.
+#[derive(Clone)]
+pub(super) struct Said {
+    /// `None`: it answers no HEAD.
+    pub head: Option<ManifestHead>,
+    /// Somebody else has asked, and written it down.
+    pub is_written: bool,
+    /// Others wait until everyone who has heard it is done with it: then it is written down, or comes to nothing.
+    _claim: Option<Arc<Mine>>,
+}
+
+impl Cache {
+    /// Asks what a tag is, once for the whole instance. A tag that is checked before every answer is asked for by each
+    /// replica: to agree would take longer than to ask, and the HEAD costs nothing.
+    pub(super) async fn said(self: &Arc<Self>, check: Check) -> Result<Said, Reason> {
+        let record = self.store.tag(&check.holder, &check.tag).await;
+        let is_cold = matches!(record, Ok(None));
+        self.or_empty("tag", record);
+        if !is_cold && check.validity == Validity::None {
+            return self.ask(&check, Mine::unclaimed()).await;
+        }
+        let key = (check.client.clone(), check.holder.clone(), check.tag.clone(), check.validity);
+        let cache = self.clone();
+        let work = || async move { cache.ask_once(&check, is_cold).await };
+        self.checks.join(key, work).await.unwrap_or_else(|| Err(aborted()))
+    }
+
+    async fn ask_once(self: &Arc<Self>, check: &Check, is_cold: bool) -> Result<Said, Reason> {
+        let work = Work::Check(check.holder.clone(), check.tag.clone());
+        let written = || self.written(check, is_cold);
+        let mine = match self.claims.once(&work, written).await {
+            Once::Found(record) => return Ok(Said::written(&record)),
+            Once::Make(mine) => mine,
+        };
+        // Somebody may have ended between this one's look and its claim.
+        if mine.is_claimed()
+            && let Some(record) = written().await
+        {
+            return Ok(Said::written(&record));
+        }
+        self.ask(check, mine).await
+    }
+
+    /// What somebody else has found out meanwhile. Where there was no record, any is newer than the question, whatever the
+    /// clocks say; else it is good for as long as a check is, if there is a copy of what it names.
+    async fn written(&self, check: &Check, is_cold: bool) -> Option<Arc<TagRecord>> {
+        let record = self.or_empty("tag", self.store.tag_anew(&check.holder, &check.tag).await)?;
+        if is_cold {
+            return Some(record);
+        }
+        let is_fresh = check.validity.covers(record.checked_at, self.clock.now());
+        (is_fresh && self.copy_of(&check.holder, record.clone()).await.is_some()).then_some(record)
+    }
+
+    async fn ask(self: &Arc<Self>, check: &Check, mine: Mine) -> Result<Said, Reason> {
+        let Check { client, holder, tag, patience, .. } = check;
+        let head = match self.head(client, holder, by_tag(tag), *patience).await {
+            Ok(head) => Some(head),
+            Err(Reason::NoHead) => None,
+            Err(reason) => return Err(reason),
+        };
+        let record = match &head {
+            Some(head) => self.renewed(check, head).await,
+            None => None,
+        };
+        let Some(record) = record else {
+            let claim = mine.is_claimed().then(|| Arc::new(mine));
+            return Ok(Said { head, is_written: false, _claim: claim });
+        };
+        if let Some(write) = self.store.put_tag(holder, tag, record, check.validity.length()) {
+            let cache = self.clone();
+            // Behind the answer of who asks. Other replicas wait for it: they read it.
+            tokio::spawn(async move {
+                cache.or_empty("tag", write.await);
+                drop(mine);
+            });
+        }
+        Ok(Said { head, is_written: false, _claim: None })
+    }
+
+    /// What can be written down at once: that the tag is what it was; or what it is, where nobody wants the bytes and there
+    /// is no copy. Clients that ask for the manifest by digest next (containerd, docker) never ask for the tag's bytes:
+    /// without this the tag would be unknown when upstream is away. A tag that has changed is written down with its new
+    /// bytes: until then the copy is all there is.
+    async fn renewed(&self, check: &Check, head: &ManifestHead) -> Option<TagRecord> {
+        let (digest, now) = (head.digest?, self.clock.now());
+        match self.copy(&check.holder, &check.tag).await {
+            Some(copy) if copy.record.digest == digest => {
+                Some(TagRecord { checked_at: now, ..(*copy.record).clone() })
+            }
+            None if check.wanted == Wanted::Head => {
+                Some(TagRecord::new(digest, head.media_type.clone()?, head.size?, now))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Said {
+    fn written(record: &TagRecord) -> Self {
+        let (media_type, size) = (Some(record.media_type.clone()), Some(record.size));
+        let head = ManifestHead { digest: Some(record.digest), media_type, size };
+        Self { head: Some(head), is_written: true, _claim: None }
+    }
+}
