@@ -8,6 +8,8 @@ DENY = $(TOOLS)/cargo-deny-$(shell awk '$$1 == "cargo-deny" {print $$2}' tests/t
 IMAGE := $(or $(CARGO_TARGET_DIR),target)/image/dependency-proxy.tar
 # Nodes of a cluster need root; without it, their tests are left out.
 NODES := $(if $(filter 0,$(shell id -u)),image)
+# The programs of the image are built for release already.
+PROGRAMS := $(if $(NODES),DEPENDENCY_PROXY_PROGRAMS=$(abspath $(or $(CARGO_TARGET_DIR),target))/$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')/release)
 
 .PHONY: help run test lint unit figures e2e demo bench image cluster cluster-down tools advisories rust
 
@@ -32,8 +34,9 @@ unit: tools rust $(NODES) ## every test, with the real registries, stores, clien
 	cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$$log" || status=$$?; \
 	grep -o 'left out: .*' "$$log" | sort -u; rm -f "$$log"; exit $$status
 
-figures: ARGS = shared killed day sweep
-figures: bench ## what is promised of several replicas on one bucket, measured beside what is asked
+figures: tools rust $(NODES) ## what is promised of several replicas on one bucket, measured beside what is asked
+	cargo build --locked --workspace --bins
+	$(PROGRAMS) cargo bench --profile dev --locked --package dependency-proxy-tests --bench figures -- shared killed day sweep
 
 e2e: tools rust $(NODES) ## the tests on real nodes alone, as root; one: make e2e ARGS=quickstart
 	cargo build --locked --workspace --bins

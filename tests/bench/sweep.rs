@@ -156,20 +156,20 @@ impl Made {
         let there = (first..BLOBS).filter(|number| is_there(*number));
         let numbers: Vec<u64> = there.take(usize::try_from(PAGE).unwrap()).collect();
         let mut text = String::from("<?xml version=\"1.0\"?><ListBucketResult>");
+        // Three million of these are made for one sweep: what is formatted takes longer than the sweep itself.
+        let (rest, modified) = match prefix {
+            "dp.main/v1/_links/sha256/" => (format!("/{}/dp.team-a/library:app", self.origin), LATER),
+            "dp.main/v1/_tombs/sha256/" => (String::new(), LATER),
+            _ => (String::new(), LONG_AGO),
+        };
+        let tail = format!(
+            "{rest}</Key><LastModified>{modified}</LastModified><ETag>\"e\"</ETag><Size>{BLOB_BYTES}</Size></Contents>"
+        );
         for number in &numbers {
-            let hex = hex(*number);
-            let (rest, modified) = match prefix {
-                "dp.main/v1/_links/sha256/" => (format!("/{}/dp.team-a/library:app", self.origin), LATER),
-                "dp.main/v1/_tombs/sha256/" => (String::new(), LATER),
-                _ => (String::new(), LONG_AGO),
-            };
-            write!(
-                text,
-                "<Contents><Key>{prefix}{}/{hex}{rest}</Key><LastModified>{modified}</LastModified>\
-                 <ETag>\"e\"</ETag><Size>{BLOB_BYTES}</Size></Contents>",
-                &hex[..2]
-            )
-            .unwrap();
+            let hex = digest(*number);
+            for part in ["<Contents><Key>", prefix, &hex[..2], "/", &hex, &tail] {
+                text.push_str(part);
+            }
         }
         let next = numbers.last().map(|last| last + 1).filter(|_| numbers.len() as u64 == PAGE);
         if let Some(next) = next {
@@ -179,9 +179,12 @@ impl Made {
     }
 }
 
-/// Digests spread evenly, in order.
-fn hex(number: u64) -> String {
-    format!("{:016x}{:048x}", number * (u64::MAX / BLOBS), number)
+/// Digests spread evenly, in order, in hex.
+fn digest(number: u64) -> String {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&(number * (u64::MAX / BLOBS)).to_be_bytes());
+    bytes[24..].copy_from_slice(&number.to_be_bytes());
+    hex::encode(bytes)
 }
 
 async fn deleted(body: Body) -> String {

@@ -130,12 +130,16 @@ pub fn target() -> PathBuf {
     test.ancestors().nth(3).expect("target/<profile>/deps/<test>").to_owned()
 }
 
-/// The built `name` of this workspace, beside the running test: `target/<profile>/name`.
+/// The built `name` of this workspace: in the folder that `DEPENDENCY_PROXY_PROGRAMS` names, or beside the running test,
+/// `target/<profile>/name`.
 ///
 /// # Panics
 /// If it is not there: `make unit` builds it before the tests.
 #[must_use]
 pub fn own(name: &str) -> PathBuf {
+    if let Some(programs) = std::env::var_os("DEPENDENCY_PROXY_PROGRAMS") {
+        return PathBuf::from(programs).join(name);
+    }
     let test = std::env::current_exe().expect("a test knows its own path");
     let folder = test.ancestors().find(|path| path.join(name).is_file() && path.join("deps").is_dir());
     folder.unwrap_or_else(|| panic!("{name} is not built: run cargo build --bins")).join(name)
