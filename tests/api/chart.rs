@@ -2,11 +2,10 @@
 
 use std::process::Command;
 
-use harness::api_server::ApiServer;
 use harness::tool;
 
 use crate::exposure::apply_optional_kinds;
-use crate::ground::DEFINITIONS;
+use crate::ground::own_server;
 
 /// What helm makes of the chart for this namespace.
 pub(crate) fn template(namespace: &str, arguments: &[&str]) -> String {
@@ -21,13 +20,8 @@ pub(crate) fn template(namespace: &str, arguments: &[&str]) -> String {
 #[tokio::test]
 async fn the_api_server_takes_the_chart_with_everything_that_is_off_by_default() {
     // Other kinds than the tests beside this one may have, in a namespace that must be called so.
-    let own_cluster = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty());
-    if own_cluster || tool::left_out(&["etcd"], false) {
-        return;
-    }
-    let server = ApiServer::start().await;
+    let Some(server) = own_server().await else { return };
     let kubectl = server.kubectl();
-    kubectl.apply(DEFINITIONS).await;
     apply_optional_kinds(&kubectl).await;
     let release = server.namespace().await;
     for namespace in [release.as_str(), "team-a", "team-b"] {

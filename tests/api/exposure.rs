@@ -1,12 +1,11 @@
 //! What gateways, ingress controllers and cert-manager say of the operator's objects, under their own definitions.
 
-use harness::api_server::ApiServer;
 use harness::kubectl::Kubectl;
 use harness::operator::{Arguments, Operator};
 use harness::tool;
 use serde_json::{Value, json};
 
-use crate::ground::DEFINITIONS;
+use crate::ground::own_server;
 use crate::pod::FakePod;
 use crate::stage::{Stage, condition_of, proxy};
 
@@ -33,13 +32,8 @@ pub(crate) async fn apply_optional_kinds(kubectl: &Kubectl) {
 #[tokio::test]
 async fn an_instance_is_exposed_unless_a_gateway_or_cert_manager_says_no() {
     // The kinds would be there for the tests beside this one too.
-    let own_cluster = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty());
-    if own_cluster || tool::left_out(&["etcd"], false) {
-        return;
-    }
-    let server = ApiServer::start().await;
+    let Some(server) = own_server().await else { return };
     let kubectl = server.kubectl();
-    kubectl.apply(DEFINITIONS).await;
     apply_optional_kinds(&kubectl).await;
     let (namespace, client) = tokio::join!(server.namespace(), server.client());
     let arguments = Arguments::new(server.kubeconfig(), &namespace);

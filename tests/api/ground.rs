@@ -2,6 +2,7 @@
 
 use harness::api_server::ApiServer;
 use harness::kubectl::Kubectl;
+use harness::tool;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::core::response::StatusCause;
@@ -56,6 +57,18 @@ impl Ground {
         let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
         causes(self.of(kind).patch(name, &dry_run, &Patch::Merge(patch)).await)
     }
+}
+
+/// An API server with the definitions for one test alone: what that does, tests beside it must not see. None where there
+/// is none to start, and on a cluster that somebody else uses.
+pub(crate) async fn own_server() -> Option<ApiServer> {
+    let own_cluster = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty());
+    if own_cluster || tool::left_out(&["etcd"], false) {
+        return None;
+    }
+    let server = ApiServer::start().await;
+    define(server.kubectl()).await;
+    Some(server)
 }
 
 /// The definitions as they are committed, established.

@@ -20,9 +20,9 @@ fn done(value: &'static str) -> impl Fn(&Value) -> bool {
     move |object| object["status"]["purged"] == value
 }
 
-#[tokio::test]
-async fn an_annotation_has_a_pod_purge_once_for_each_value_and_the_status_tells() {
-    let Some(stage) = Stage::new().await else { return };
+/// A group, a virtual registry and their upstream, served by a pod.
+async fn served() -> Option<(Stage, FakePod)> {
+    let stage = Stage::new().await?;
     stage.apply(proxy("main")).await;
     stage.apply(upstream("hub")).await;
     let mut team = group("team", "team");
@@ -31,6 +31,12 @@ async fn an_annotation_has_a_pod_purge_once_for_each_value_and_the_status_tells(
     let spec = json!({"groupRef": {"name": "team"}, "upstreams": [{"name": "hub"}]});
     stage.apply(object("VirtualRegistry", "all", spec)).await;
     let pod = FakePod::of(&stage, "main").await;
+    Some((stage, pod))
+}
+
+#[tokio::test]
+async fn an_annotation_has_a_pod_purge_once_for_each_value_and_the_status_tells() {
+    let Some((stage, pod)) = served().await else { return };
     stage.until("DependencyProxyGroup", "team", "is ready", |team| team["status"]["ready"] == "True").await;
     assert!(pod.purges().is_empty());
 
@@ -72,15 +78,7 @@ async fn an_annotation_waits_for_a_pod_that_does_it() {
 
 #[tokio::test]
 async fn an_image_a_tag_or_a_digest_alone_is_purged_and_again_when_the_value_is_new() {
-    let Some(stage) = Stage::new().await else { return };
-    stage.apply(proxy("main")).await;
-    stage.apply(upstream("hub")).await;
-    let mut team = group("team", "team");
-    team["spec"]["upstreamRef"] = json!({"name": "hub"});
-    stage.apply(team).await;
-    let spec = json!({"groupRef": {"name": "team"}, "upstreams": [{"name": "hub"}]});
-    stage.apply(object("VirtualRegistry", "all", spec)).await;
-    let pod = FakePod::of(&stage, "main").await;
+    let Some((stage, pod)) = served().await else { return };
     annotate(&stage, "DependencyProxyGroup", "team", "monday").await;
     stage.until("DependencyProxyGroup", "team", "tells of it", done("monday")).await;
     let digest = format!("sha256:{}", "a1".repeat(32));

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use harness::api_server::ApiServer;
 use harness::operator::{Arguments, Operator};
-use harness::tool;
 use serde_json::{Value, json};
 
 use crate::chart::template;
 use crate::exposure::{OPTIONAL, apply_optional_kinds};
-use crate::ground::DEFINITIONS;
+use crate::ground::own_server;
 use crate::pod::FakePod;
 use crate::relay::{Call, Relay};
 use crate::stage::{Stage, condition_of, group, object, proxy, upstream};
@@ -26,14 +25,9 @@ const RESERVED: &[(&str, &[&str], &[&str])] = &[
 
 #[tokio::test]
 async fn the_charts_role_is_enough_for_everything_and_no_wider() {
-    let own_cluster = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty());
-    // The operator here watches the whole cluster: not one that somebody else uses.
-    if own_cluster || tool::left_out(&["etcd"], false) {
-        return;
-    }
-    let server = ApiServer::start().await;
+    // The operator here watches the whole cluster.
+    let Some(server) = own_server().await else { return };
     let kubectl = server.kubectl();
-    kubectl.apply(DEFINITIONS).await;
     let (namespace, client) = tokio::join!(server.namespace(), server.client());
     let rules = install_role(&server, &namespace).await;
     let relay = Relay::start(&server, Some(&format!("{namespace}:dependency-proxy-operator"))).await;
