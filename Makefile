@@ -8,8 +8,8 @@ DENY = $(TOOLS)/cargo-deny-$(shell awk '$$1 == "cargo-deny" {print $$2}' tests/t
 IMAGE := $(or $(CARGO_TARGET_DIR),target)/image/dependency-proxy.tar
 # Nodes of a cluster need root; without it, their tests are left out.
 NODES := $(if $(filter 0,$(shell id -u)),image)
-# The programs of the image are built for release already.
-PROGRAMS := $(if $(NODES),DEPENDENCY_PROXY_PROGRAMS=$(abspath $(or $(CARGO_TARGET_DIR),target))/$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')/release)
+# Programs that are built for release: as root those of the image.
+RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/$(if $(NODES),$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')/)release
 
 .PHONY: help run test lint unit figures e2e demo bench image cluster cluster-down tools advisories rust
 
@@ -35,8 +35,8 @@ unit: tools rust $(NODES) ## every test, with the real registries, stores, clien
 	grep -o 'left out: .*' "$$log" | sort -u; rm -f "$$log"; exit $$status
 
 figures: tools rust $(NODES) ## what is promised of several replicas on one bucket, measured beside what is asked
-	cargo build --locked --workspace --bins
-	$(PROGRAMS) cargo bench --profile dev --locked --package dependency-proxy-tests --bench figures -- shared killed day sweep
+	$(if $(NODES),,cargo build --release --locked --bin dependency-proxy)
+	DEPENDENCY_PROXY_PROGRAMS=$(RELEASE) cargo bench --profile dev --locked --workspace --bench figures -- shared killed day sweep
 
 e2e: tools rust $(NODES) ## the tests on real nodes alone, as root; one: make e2e ARGS=quickstart
 	cargo build --locked --workspace --bins

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::installation::{Installation, NAMESPACE, RELEASE, within};
-use crate::load::Load;
+use crate::load::{LOOPS, Load};
 
+const REPLICAS: usize = 3;
 /// How long pulls are watched at rest and at each change: about 300 of them. Of fewer, the 99th percentile would be the
 /// one pull that came to a new pod first, which reads everything from the bucket.
 const WATCHED: Duration = Duration::from_secs(10);
@@ -27,9 +28,9 @@ async fn no_pull_fails_while_everything_is_changed() {
     let changes = Instant::now();
     let kubectl = instance.kubectl();
 
-    instance.patch("dependencyproxy/main", r#"{"spec":{"replicas":3}}"#).await;
-    within(Duration::from_secs(90), "three replicas", async || instance.status("readyReplicas").await == 3)
-        .await;
+    instance.patch("dependencyproxy/main", &format!(r#"{{"spec":{{"replicas":{REPLICAS}}}}}"#)).await;
+    let are_ready = async || instance.status("readyReplicas").await == REPLICAS;
+    within(Duration::from_secs(90), "three replicas", are_ready).await;
     phase(&load, changes, WATCHED, "scaled to 3").await;
 
     let at = Instant::now();
@@ -76,6 +77,8 @@ async fn no_pull_fails_while_everything_is_changed() {
     let at = Instant::now();
     kubectl.run(&["scale", "-n", "upstream", "deployment/registry", "--replicas=0"]).await.succeeds();
     phase(&load, at, AWAY, "upstream stopped").await;
+    let waited = load.slower(Duration::from_millis(500), at).await;
+    harness::say!("  {waited} pulls waited for it (asked at most one of each loop at each replica)");
     let p99 = phase(&load, changes, Duration::ZERO, "all of it").await;
 
     let failures = load.end().await;
@@ -86,6 +89,7 @@ async fn no_pull_fails_while_everything_is_changed() {
     kubectl.run(&["scale", "-n", "upstream", "deployment/registry", "--replicas=1"]).await.succeeds();
     installation.refill().await;
     assert!(failures.is_empty(), "{failures:#?}");
+    assert!(waited <= LOOPS.len() * REPLICAS, "{waited} pulls waited for an upstream that was away");
     assert!(p99 <= (steady * 2).max(FLOOR), "p99 {p99:?}, steady {steady:?}");
     instance.end().await;
 }

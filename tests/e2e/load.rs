@@ -9,6 +9,9 @@ use tokio::task::JoinHandle;
 
 use crate::installation::Instance;
 
+/// The nodes at whose ports there is a loop each.
+pub(crate) const LOOPS: [u8; 2] = [1, 2];
+
 /// One pull: when, how long, and what went wrong.
 struct Pull {
     at: Instant,
@@ -29,7 +32,7 @@ impl Load {
     /// One loop at each node's port.
     pub(crate) fn begin(instance: &Instance<'_>) -> Self {
         let (pulls, stop) = (Arc::<Mutex<Vec<Pull>>>::default(), Arc::<AtomicBool>::default());
-        let tasks = [1, 2].map(|node| {
+        let tasks = LOOPS.map(|node| {
             let client = instance.ci(node);
             let (pulls, stop) = (pulls.clone(), stop.clone());
             tokio::spawn(async move {
@@ -55,6 +58,12 @@ impl Load {
         times.sort();
         let p99 = times.get((times.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default();
         (times.len(), p99)
+    }
+
+    /// How many took longer than that, of those since then.
+    pub(crate) async fn slower(&self, than: Duration, since: Instant) -> usize {
+        let pulls = self.pulls.lock().await;
+        pulls.iter().filter(|pull| pull.at >= since && pull.took > than).count()
     }
 
     /// The slowest pulls since then, by their parts.

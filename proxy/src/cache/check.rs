@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use oci::Tag;
 
 use super::claims::{Mine, Once, Work};
 use super::manifest::aborted;
-use super::{Cache, Validity, Wanted, by_tag};
+use super::tag::Copy;
+use super::{Cache, Validity, by_tag};
 use crate::store::{Holder, TagRecord};
 use crate::upstream::{Client, ManifestHead, Patience, Reason};
 
@@ -16,12 +18,14 @@ pub(super) struct Check {
     pub client: Arc<Client>,
     pub holder: Holder,
     pub tag: Tag,
-    pub wanted: Wanted,
+    /// The store has no record of it.
+    pub is_cold: bool,
+    pub copy: Option<Copy>,
     pub validity: Validity,
     pub patience: Patience,
 }
 
-/// Who asks for what. Who has other credentials, or counts another check as good, asks for himself.
+/// Who asks for what, at this replica. Who has other credentials, or counts another check as good, is not answered with it.
 pub(super) type CheckKey = (Arc<Client>, Holder, Tag, Validity);
 
 /// What upstream says.
@@ -39,21 +43,18 @@ impl Cache {
     /// Asks what a tag is, once for the whole instance. A tag that is checked before every answer is asked for by each
     /// replica: to agree would take longer than to ask, and the HEAD costs nothing.
     pub(super) async fn said(self: &Arc<Self>, check: Check) -> Result<Said, Reason> {
-        let record = self.store.tag(&check.holder, &check.tag).await;
-        let is_cold = matches!(record, Ok(None));
-        self.or_empty("tag", record);
-        if !is_cold && check.validity == Validity::None {
+        if !check.is_cold && check.validity == Validity::None {
             return self.ask(&check, Mine::unclaimed()).await;
         }
         let key = (check.client.clone(), check.holder.clone(), check.tag.clone(), check.validity);
         let cache = self.clone();
-        let work = || async move { cache.ask_once(&check, is_cold).await };
+        let work = || async move { cache.ask_once(&check).await };
         self.checks.join(key, work).await.unwrap_or_else(|| Err(aborted()))
     }
 
-    async fn ask_once(self: &Arc<Self>, check: &Check, is_cold: bool) -> Result<Said, Reason> {
+    async fn ask_once(self: &Arc<Self>, check: &Check) -> Result<Said, Reason> {
         let work = Work::Check(check.holder.clone(), check.tag.clone());
-        let written = || self.written(check, is_cold);
+        let written = || self.written(check);
         let mine = match self.claims.once(&work, written).await {
             Once::Found(record) => return Ok(Said::written(&record)),
             Once::Make(mine) => mine,
@@ -67,11 +68,11 @@ impl Cache {
         self.ask(check, mine).await
     }
 
-    /// What somebody else has found out meanwhile. Where there was no record, any is newer than the question, whatever the
-    /// clocks say; else it is good for as long as a check is, if there is a copy of what it names.
-    async fn written(&self, check: &Check, is_cold: bool) -> Option<Arc<TagRecord>> {
+    /// What somebody else has found out meanwhile. Where there was no record, any was written after the question, whatever
+    /// the clocks say; else it is good for as long as a check is, if there is a copy of what it names.
+    async fn written(&self, check: &Check) -> Option<Arc<TagRecord>> {
         let record = self.or_empty("tag", self.store.tag_anew(&check.holder, &check.tag).await)?;
-        if is_cold {
+        if check.is_cold {
             return Some(record);
         }
         let is_fresh = check.validity.covers(record.checked_at, self.clock.now());
@@ -85,10 +86,7 @@ impl Cache {
             Err(Reason::NoHead) => None,
             Err(reason) => return Err(reason),
         };
-        let record = match &head {
-            Some(head) => self.renewed(check, head).await,
-            None => None,
-        };
+        let record = head.as_ref().and_then(|head| check.renewed(head, self.clock.now()));
         let Some(record) = record else {
             let claim = mine.is_claimed().then(|| Arc::new(mine));
             return Ok(Said { head, is_written: false, _claim: claim });
@@ -103,21 +101,21 @@ impl Cache {
         }
         Ok(Said { head, is_written: false, _claim: None })
     }
+}
 
-    /// What can be written down at once: that the tag is what it was; or what it is, where nobody wants the bytes and there
-    /// is no copy. Clients that ask for the manifest by digest next (containerd, docker) never ask for the tag's bytes:
-    /// without this the tag would be unknown when upstream is away. A tag that has changed is written down with its new
-    /// bytes: until then the copy is all there is.
-    async fn renewed(&self, check: &Check, head: &ManifestHead) -> Option<TagRecord> {
-        let (digest, now) = (head.digest?, self.clock.now());
-        match self.copy(&check.holder, &check.tag).await {
+impl Check {
+    /// What can be written down at once: that the tag is what it was; or what it is, where there is no copy. Who asks others
+    /// for it meanwhile need not wait for its bytes, and clients that ask for the manifest by digest next (containerd,
+    /// docker) never ask for the tag's bytes: without this the tag would be unknown when upstream is away. A tag that has
+    /// changed is written down with its new bytes: until then the copy is all there is.
+    fn renewed(&self, head: &ManifestHead, now: Timestamp) -> Option<TagRecord> {
+        let digest = head.digest?;
+        match &self.copy {
             Some(copy) if copy.record.digest == digest => {
                 Some(TagRecord { checked_at: now, ..(*copy.record).clone() })
             }
-            None if check.wanted == Wanted::Head => {
-                Some(TagRecord::new(digest, head.media_type.clone()?, head.size?, now))
-            }
-            _ => None,
+            Some(_) => None,
+            None => Some(TagRecord::new(digest, head.media_type.clone()?, head.size?, now)),
         }
     }
 }

@@ -229,10 +229,11 @@ impl Claims {
     }
 
     async fn let_go(&self, path: &str, held: &Held) {
-        self.forget(path, &held.claim.id);
+        // Whoever still reads it must not be told that nobody knows of it: he would take this replica for one that is gone.
         if let Err(error) = self.store.disclaim(&held.work.key(), &held.claim).await {
             tracing::debug!(%error, path, "a claim stays behind");
         }
+        self.forget(path, &held.claim.id);
     }
 }
 

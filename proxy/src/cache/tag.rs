@@ -20,6 +20,7 @@ use crate::upstream::{Class, Client, Patience, Reason};
 const SUSPECT_BUDGET: Duration = Duration::from_millis(2);
 
 /// A cached tag whose bytes are there and whose holder has the right to them.
+#[derive(Clone)]
 pub(super) struct Copy {
     pub record: Arc<TagRecord>,
     /// As it was proven with the bytes; the record's is what a HEAD said.
@@ -100,13 +101,19 @@ impl Cache {
     ) -> Result<Manifest, Reason> {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
-        let copy = self.copy(&holder, tag).await;
+        let record = self.store.tag(&holder, tag).await;
+        let is_cold = matches!(record, Ok(None));
+        let copy = match self.or_empty("tag", record) {
+            Some(record) => self.copy_of(&holder, record).await,
+            None => None,
+        };
         let patience = if copy.is_some() { Patience::Cached } else { Patience::Cold };
         let check = Check {
             client: client.clone(),
             holder: holder.clone(),
             tag: tag.clone(),
-            wanted,
+            is_cold,
+            copy: copy.clone(),
             validity: Validity::of(&pull.target, &source.upstream),
             patience,
         };

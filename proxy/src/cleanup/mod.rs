@@ -127,9 +127,10 @@ pub async fn show(store: Arc<Store>, metrics: Metrics) {
         if let Ok(Some((record, at))) = store.last_cleanup().await
             && let Ok(report) = serde_json::from_slice::<Report>(&record)
         {
-            metrics.cleanup_last_run.set(at.as_second());
             metrics.cleanup_freed_bytes.set(report.blobs.bytes);
             metrics.cleanup_kept_bytes.set(report.blobs.kept_bytes);
+            // Last: it says that the others are there.
+            metrics.cleanup_last_run.set(at.as_second());
         }
         tokio::time::sleep(LOOKED_AT).await;
     }
