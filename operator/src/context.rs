@@ -15,6 +15,7 @@ use crate::instance::Progress;
 use crate::instance::keys::NoRandomness;
 use crate::metrics::Metrics;
 use crate::optional::Discovery;
+use crate::purge::Taken;
 use crate::world::{Reports, World};
 
 /// Why a reconcile is tried again.
@@ -82,6 +83,7 @@ pub struct Memory {
     pub applier: Arc<Applier>,
     pub reports: Reports,
     pub progress: Arc<Progress>,
+    pub taken: Arc<Taken>,
 }
 
 impl Memory {
@@ -91,6 +93,7 @@ impl Memory {
         self.applier.forget(uid);
         self.reports.forget(uid);
         self.progress.forget(uid);
+        self.taken.forget(uid);
     }
 }
 
@@ -163,6 +166,7 @@ fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
+    use config::ObjectId;
     use crds::PullBinding;
     use kube::core::Status;
     use serde_json::json;
@@ -178,6 +182,7 @@ mod tests {
             applier: Arc::new(Applier::new(client)),
             reports: Reports::default(),
             progress: Arc::default(),
+            taken: Arc::default(),
         }
     }
 
@@ -217,6 +222,18 @@ mod tests {
         assert_eq!(memory.progress.known(), ["2"]);
         assert!(memory.progress.shared_keys("1").is_empty() && !memory.progress.has_built("1", &names));
         assert!(memory.progress.has_built("2", &names));
+    }
+
+    #[tokio::test]
+    async fn of_an_object_that_is_gone_nobody_is_remembered_who_has_purged_it() {
+        let memory = memory();
+        let instance = ObjectId { namespace: "a".to_owned(), name: "main".to_owned() };
+        for uid in ["1", "2"] {
+            memory.taken.note(uid, "purge", "monday", &instance);
+        }
+        memory.forget("1");
+        assert!(memory.taken.by("1", "purge", "monday").is_empty());
+        assert_eq!(memory.taken.by("2", "purge", "monday"), BTreeSet::from([instance]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
@@ -69,6 +70,17 @@ pub struct Seen {
     pub pod: Pod,
     pub is_ready: bool,
     pub status: Option<PodStatus>,
+}
+
+/// What an instance answers when it is told to do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A pod has taken it.
+    Taken,
+    /// There are ready pods, and none of them serves what it is about.
+    Nothing,
+    /// No ready pod takes it.
+    Refused,
 }
 
 /// All pods of an instance.
@@ -160,16 +172,19 @@ impl Pods {
             .or_else(|| reports().find(|store| store.reachable == Some(true)).or_else(|| reports().next()))
     }
 
-    /// Tells one of the ready pods to do something. Whether one takes it.
-    pub async fn take(&self, http: &reqwest::Client, path: &str, query: &[(&str, &str)]) -> bool {
+    /// Tells one of the ready pods to do something.
+    pub async fn take(&self, http: &reqwest::Client, path: &str, query: &[(&str, &str)]) -> Answer {
+        let mut knows_nothing = self.ready().next().is_some();
         for seen in self.ready() {
             let Some(url) = admin_url(&seen.pod, path, query) else { continue };
             let answer = http.put(url).timeout(PATIENCE).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
-                return true;
+            match answer.map(|answer| answer.status()) {
+                Ok(status) if status.is_success() => return Answer::Taken,
+                Ok(StatusCode::NOT_FOUND) => {}
+                _ => knows_nothing = false,
             }
         }
-        false
+        if knows_nothing { Answer::Nothing } else { Answer::Refused }
     }
 
     /// Makes kubelet bring the current documents to pods that do not have them.

@@ -169,6 +169,7 @@ async fn operate(
         applier: Arc::new(Applier::new(client.clone())),
         reports: Reports::new(changes.clone()),
         progress: Arc::default(),
+        taken: Arc::default(),
     };
     let (sight, feeds, background) = Sight::open(client, scope, &changes, &memory);
     let sight = Arc::new(sight);

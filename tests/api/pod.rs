@@ -44,8 +44,8 @@ struct Story {
     more: Value,
     /// What it was told to purge: the queries.
     purges: Vec<String>,
-    /// It refuses to purge.
-    is_deaf: bool,
+    /// What it answers in place of purging.
+    refusal: Option<StatusCode>,
 }
 
 type Shared = (Arc<Mutex<Story>>, Client, ObjectId);
@@ -105,9 +105,9 @@ impl FakePod {
         self.state.lock().unwrap().is_frozen = false;
     }
 
-    /// Whether it does not purge when it is told to.
-    pub(crate) fn refuses_to_purge(&self, is_deaf: bool) {
-        self.state.lock().unwrap().is_deaf = is_deaf;
+    /// It answers this when it is told to purge, and does not; without one it does again.
+    pub(crate) fn refuses_to_purge(&self, refusal: Option<StatusCode>) {
+        self.state.lock().unwrap().refusal = refusal;
     }
 
     /// What it has purged.
@@ -156,8 +156,8 @@ async fn status(State((state, client, id)): State<Shared>) -> Json<Value> {
 
 async fn purge(State((state, _, _)): State<Shared>, uri: Uri) -> StatusCode {
     let mut state = state.lock().unwrap();
-    if state.is_deaf {
-        return StatusCode::SERVICE_UNAVAILABLE;
+    if let Some(refusal) = state.refusal {
+        return refusal;
     }
     state.purges.push(uri.query().unwrap_or_default().to_owned());
     StatusCode::ACCEPTED

@@ -1,5 +1,6 @@
 //! The annotation that asks for what is cached to be forgotten.
 
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::pod::FakePod;
@@ -66,13 +67,13 @@ async fn an_annotation_waits_for_a_pod_that_does_it() {
     stage.apply(proxy("main")).await;
     stage.apply(group("team", "team")).await;
     let pod = FakePod::of(&stage, "main").await;
-    pod.refuses_to_purge(true);
+    pod.refuses_to_purge(Some(StatusCode::SERVICE_UNAVAILABLE));
     annotate(&stage, "DependencyProxyGroup", "team", "now").await;
     let served = |team: &Value| team["status"]["ready"] == "True";
     stage.until("DependencyProxyGroup", "team", "is served", served).await;
     stage.says("DependencyProxyGroup", "team", "Purged", "Unknown", "Pending").await;
     assert!(stage.get("DependencyProxyGroup", "team").await.unwrap()["status"]["purged"].is_null());
-    pod.refuses_to_purge(false);
+    pod.refuses_to_purge(None);
     stage.until("DependencyProxyGroup", "team", "tells of it", done("now")).await;
 }
 
@@ -147,4 +148,112 @@ async fn what_is_mistyped_is_told_and_purges_nothing_until_it_is_mended() {
     stage.patch(team, "team", json!({"metadata": {"annotations": none}})).await;
     let is_silent = |team: &Value| condition_of(team, "Purged").is_null();
     stage.until(team, "team", "says nothing of it any more", is_silent).await;
+}
+
+#[tokio::test]
+async fn a_mistake_in_one_annotation_does_not_hide_that_the_other_waits() {
+    let Some((stage, pod)) = served().await else { return };
+    let team = "DependencyProxyGroup";
+    stage.says(team, "team", "Ready", "True", "Programmed").await;
+    pod.refuses_to_purge(Some(StatusCode::SERVICE_UNAVAILABLE));
+    let both = json!({ANNOTATION: "now", IMAGE_ANNOTATION: "library//alpine"});
+    stage.patch(team, "team", json!({"metadata": {"annotations": both}})).await;
+    let message = stage.says(team, "team", "Purged", "False", "InvalidAnnotation").await;
+    let waits = format!(
+        "annotation {ANNOTATION} waits: no pod of DependencyProxy {}/main has taken it yet; annotation \
+         {IMAGE_ANNOTATION} forgets nothing: ",
+        stage.namespace
+    );
+    assert!(message.starts_with(&waits), "{message}");
+    pod.refuses_to_purge(None);
+    let object = stage.until(team, "team", "tells of it", done("now")).await;
+    let purged = condition_of(&object, "Purged");
+    assert_eq!(purged["reason"], "InvalidAnnotation");
+    assert!(!purged["message"].as_str().unwrap().contains("waits"), "{purged}");
+    assert_eq!(pod.purges().len(), 1);
+}
+
+#[tokio::test]
+async fn what_an_older_operator_remembered_in_part_is_not_purged_again() {
+    let Some((stage, pod)) = served().await else { return };
+    let team = "DependencyProxyGroup";
+    stage.says(team, "team", "Ready", "True", "Programmed").await;
+    let value = format!("Thu Nov 26 05:09:34 UTC 2026 {}", "because ".repeat(9));
+    stage.patch_status(team, "team", json!({"purged": &value[..64]})).await;
+    annotate(&stage, team, "team", &value).await;
+    let is_done = |team: &Value| team["status"]["purged"] == value.as_str();
+    stage.until(team, "team", "remembers all of it", is_done).await;
+    stage.says(team, "team", "Purged", "True", "Purged").await;
+    assert!(pod.purges().is_empty());
+}
+
+/// An instance beside the first, with a group of its own that has this upstream.
+async fn add_second(stage: &Stage, upstream: &str) {
+    let mut second = proxy("second");
+    second["spec"]["defaultUpstreamRef"] = json!({"name": "hub"});
+    stage.apply(second).await;
+    let mut other = group("other", "other");
+    other["spec"]["proxyRef"] = json!({"name": "second"});
+    other["spec"]["upstreamRef"] = json!({"name": upstream});
+    stage.apply(other).await;
+    stage.says("DependencyProxyGroup", "team", "Ready", "True", "Programmed").await;
+    stage.says("DependencyProxyGroup", "other", "ResolvedRefs", "True", "ResolvedRefs").await;
+}
+
+#[tokio::test]
+async fn an_instance_that_has_taken_it_is_not_asked_again_while_another_has_no_pod() {
+    let Some((stage, pod)) = served().await else { return };
+    add_second(&stage, "hub").await;
+    let kind = "RegistryUpstream";
+    annotate(&stage, kind, "hub", "now").await;
+    let message = stage.says(kind, "hub", "Purged", "Unknown", "Pending").await;
+    // It is looked at again and again.
+    for hours in 1..=3 {
+        stage.patch(kind, "hub", json!({"spec": {"cacheValidityHours": hours}})).await;
+        let seen = |hub: &Value| hub["status"]["observedGeneration"] == hub["metadata"]["generation"];
+        stage.until(kind, "hub", "is as it was changed", seen).await;
+    }
+    let once = [format!("upstream={}%2Fhub", stage.namespace)];
+    assert_eq!(pod.purges(), once);
+    let second = format!("{}/second", stage.namespace);
+    let expected =
+        format!("annotation {ANNOTATION} waits: no pod of DependencyProxy {second} has taken it yet");
+    assert_eq!(message, expected);
+    let late = FakePod::of(&stage, "second").await;
+    stage.until(kind, "hub", "tells of it", done("now")).await;
+    assert_eq!((pod.purges(), late.purges()), (once.to_vec(), once.to_vec()));
+}
+
+#[tokio::test]
+async fn an_instance_whose_pods_serve_nothing_of_it_is_not_waited_for() {
+    let Some((stage, pod)) = served().await else { return };
+    stage.apply(upstream("own")).await;
+    add_second(&stage, "own").await;
+    let stranger = FakePod::of(&stage, "second").await;
+    stage.says("DependencyProxyGroup", "other", "Ready", "True", "Programmed").await;
+    stranger.refuses_to_purge(Some(StatusCode::SERVICE_UNAVAILABLE));
+    annotate(&stage, "RegistryUpstream", "hub", "now").await;
+    let message = stage.says("RegistryUpstream", "hub", "Purged", "Unknown", "Pending").await;
+    assert!(message.contains(&format!("{}/second has", stage.namespace)), "{message}");
+    // What the second port answers where neither a group nor a virtual registry has it.
+    stranger.refuses_to_purge(Some(StatusCode::NOT_FOUND));
+    stage.until("RegistryUpstream", "hub", "tells of it", done("now")).await;
+    assert_eq!(pod.purges(), [format!("upstream={}%2Fhub", stage.namespace)]);
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_know_a_group_yet_is_asked_until_it_does() {
+    let Some((stage, pod)) = served().await else { return };
+    stage.says("DependencyProxyGroup", "team", "Ready", "True", "Programmed").await;
+    pod.freeze();
+    pod.refuses_to_purge(Some(StatusCode::NOT_FOUND));
+    let mut back = group("back", "back");
+    back["metadata"]["annotations"] = json!({ANNOTATION: "now"});
+    stage.apply(back).await;
+    let message = stage.says("DependencyProxyGroup", "back", "Purged", "Unknown", "Pending").await;
+    assert!(message.contains(&format!("{}/main has", stage.namespace)), "{message}");
+    pod.refuses_to_purge(None);
+    pod.thaw();
+    stage.until("DependencyProxyGroup", "back", "tells of it", done("now")).await;
+    assert_eq!(pod.purges(), [format!("group={}%2Fback", stage.namespace)]);
 }
