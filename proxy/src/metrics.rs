@@ -186,6 +186,7 @@ pub struct Metrics {
     pub fills_in_flight: Gauge,
     pub fill_waiters: Gauge,
     pub fill_idle: Gauge,
+    pub replicas_known: Gauge,
     pub store_operations: Family<StoreLabels, Counter>,
     pub store_operation_duration: Seconds<OperationLabels>,
     pub cached_bytes: Gauge<u64, AtomicU64>,
@@ -222,6 +223,7 @@ impl Metrics {
             fills_in_flight: Gauge::<i64, AtomicI64>::default(),
             fill_waiters: Gauge::default(),
             fill_idle: Gauge::default(),
+            replicas_known: Gauge::default(),
             store_operations: Family::default(),
             store_operation_duration: Family::new_with_constructor(seconds),
             cached_bytes: Gauge::default(),
@@ -292,6 +294,11 @@ impl Metrics {
             "fill_idle_seconds",
             "The longest that a download in progress has got no byte",
             self.fill_idle.clone(),
+        );
+        r.register(
+            "replicas_known",
+            "Replicas of the instance that run, as this one has last read; 0 where it shares nothing",
+            self.replicas_known.clone(),
         );
         r.register("store_operations", "Operations on the store", self.store_operations.clone());
         let duration = self.store_operation_duration.clone();

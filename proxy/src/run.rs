@@ -216,10 +216,11 @@ impl Running {
             move |peer, request| handle(api.clone(), peer, request),
         ));
         let sharing = among.map(|(replica, listener)| {
-            let (cache, admin) = (cache.clone(), admin.clone());
+            let (cache, admin, live) = (cache.clone(), admin.clone(), live.clone());
             tokio::spawn(serve::serve(listener, None, stop.clone(), abort.clone(), move |_, request| {
-                let admin = admin.clone();
-                replica::handle(cache.clone(), replica.clone(), move || admin.status(), request)
+                let (cache, replica, admin) = (cache.clone(), replica.clone(), admin.clone());
+                let config = live.borrow().config.clone();
+                async move { replica::handle(cache, replica, &config, || admin.status(), request).await }
             }))
         });
         let second = admin::router(admin.clone());

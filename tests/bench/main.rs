@@ -12,6 +12,7 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is the result")]
 
+mod checks;
 mod cold;
 mod connection;
 mod figure;
@@ -32,7 +33,7 @@ use figure::Figure;
 const MIB: usize = 1024 * 1024;
 
 /// What `make bench ARGS=name` may name, in the order of the table.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "single-flight",
     "limited",
     "unlimited",
@@ -47,6 +48,7 @@ const NAMES: [&str; 14] = [
     "day",
     "first-byte",
     "sweep",
+    "checks",
 ];
 
 #[tokio::main]
@@ -84,6 +86,7 @@ async fn measure(name: &str) -> Vec<Figure> {
         "day" => vec![replicas::a_day().await],
         "first-byte" => replicas::first_byte().await,
         "sweep" => vec![sweep::sweep().await],
+        "checks" => checks::checks().await,
         _ => Vec::new(),
     }
 }

@@ -164,6 +164,15 @@ impl Instance {
         join_all(self.replicas.iter().map(|replica| replica.advance(by))).await
     }
 
+    /// Moves all clocks to where each replica looks for the others, and waits until all know each other.
+    pub async fn acquainted(&self) {
+        self.advance(Duration::from_secs(20)).await;
+        let all = self.replicas.len() as f64;
+        for replica in &self.replicas {
+            replica.proxy.metric_until("replicas_known", |known| known == all).await;
+        }
+    }
+
     /// Waits until every download has been put away.
     pub async fn settled(&self) {
         for replica in &self.replicas {

@@ -26,12 +26,12 @@ async fn says(it: &Instance, replica: usize, what: &str, holds: impl Fn(&Value) 
 }
 
 /// A command against one replica's second port.
-fn command(it: &Instance, replica: usize, arguments: &[&str]) -> Output {
+pub(crate) fn command(it: &Instance, replica: usize, arguments: &[&str]) -> Output {
     let mut command = Command::new(tool::own("dependency-proxy"));
     command.args(arguments).args(["--admin", it.replicas[replica].proxy.admin_url()]).output().unwrap()
 }
 
-fn printed(output: &Output) -> String {
+pub(crate) fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -11,6 +11,7 @@ mod checks;
 mod cleanup;
 mod crowd;
 mod disk;
+mod each_answer;
 mod faults;
 mod knowledge;
 mod roll;

@@ -1,17 +1,20 @@
 //! What upstream says a tag is, asked once for the whole instance: who asks at this replica meanwhile gets the same
-//! answer, be it a failure, and other replicas read what it has written down.
+//! answer, be it a failure. Other replicas read what it has written down; where each answer is checked, they ask the
+//! replica that checks the tag for all.
 
 use std::sync::Arc;
 
+use config::{Config, ObjectId};
 use jiff::Timestamp;
-use oci::Tag;
+use oci::{Name, Tag};
 
 use super::claims::{Mine, Once, Work};
 use super::manifest::aborted;
 use super::tag::Copy;
 use super::{Cache, Validity, by_tag};
+use crate::replica::Heard;
 use crate::store::{Holder, TagRecord};
-use crate::upstream::{Client, ManifestHead, Patience, Reason};
+use crate::upstream::{Client, ManifestHead, Patience, Reason, record_name};
 
 /// What is to be found out.
 pub(super) struct Check {
@@ -23,6 +26,16 @@ pub(super) struct Check {
     pub copy: Option<Copy>,
     pub validity: Validity,
     pub patience: Patience,
+}
+
+/// What another replica wants to have checked, with which account.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AskedTag {
+    /// Fingerprint of origin and credentials.
+    pub account: String,
+    pub group: ObjectId,
+    pub repository: Name,
+    pub tag: Tag,
 }
 
 /// Who asks for what, at this replica. Who has other credentials, or counts another check as good, is not answered with it.
@@ -40,16 +53,48 @@ pub(super) struct Said {
 }
 
 impl Cache {
-    /// Asks what a tag is, once for the whole instance. A tag that is checked before every answer is asked for by each
-    /// replica: to agree would take longer than to ask, and the HEAD costs nothing.
+    /// Asks what a tag is, once for the whole instance.
     pub(super) async fn said(self: &Arc<Self>, check: Check) -> Result<Said, Reason> {
-        if !check.is_cold && check.validity == Validity::None {
-            return self.ask(&check, Mine::unclaimed()).await;
-        }
         let key = (check.client.clone(), check.holder.clone(), check.tag.clone(), check.validity);
         let cache = self.clone();
-        let work = || async move { cache.ask_once(&check).await };
+        let work = || async move {
+            // To claim each check would take longer than to make it.
+            let each_is_checked = !check.is_cold && check.validity == Validity::None;
+            if each_is_checked { cache.ask_checker(&check).await } else { cache.ask_once(&check).await }
+        };
         self.checks.join(key, work).await.unwrap_or_else(|| Err(aborted()))
+    }
+
+    /// Asks the replica that checks this tag for all; where that is this one, or it has no answer, upstream.
+    async fn ask_checker(self: &Arc<Self>, check: &Check) -> Result<Said, Reason> {
+        let Check { client, holder, tag, .. } = check;
+        // What somebody has frozen here, others may not have heard of.
+        if let Some(replica) = self.claims.replica.as_ref().filter(|_| client.frozen_until().is_none())
+            && let Some(heard) = replica.heard(holder, tag, &record_name(client.upstream())).await
+            && heard.as_ref().err().is_none_or(|reason| !reason.may_be_local())
+        {
+            client.note(&heard);
+            return self.conclude(check, heard, Mine::unclaimed());
+        }
+        self.ask(check, Mine::unclaimed()).await
+    }
+
+    /// Asks upstream for another replica. `None`: with these documents its question does not lead to that account.
+    pub fn ask_for_other(
+        self: &Arc<Self>,
+        config: &Config,
+        asked: &AskedTag,
+    ) -> Option<impl Future<Output = Heard> + Send + use<>> {
+        let group = config.groups.values().find(|group| group.id == asked.group && group.enabled)?;
+        let upstream = &group.upstream;
+        if record_name(upstream) != asked.account || upstream.refusal(&asked.repository).is_some() {
+            return None;
+        }
+        let (group, repository) = (asked.group.clone(), asked.repository.clone());
+        let holder = Holder { origin: upstream.origin.clone(), group, repository };
+        let (cache, client, tag) =
+            (self.clone(), self.upstreams.client(upstream, config), by_tag(&asked.tag));
+        Some(async move { cache.head(&client, &holder, tag, Patience::Cached).await })
     }
 
     async fn ask_once(self: &Arc<Self>, check: &Check) -> Result<Said, Reason> {
@@ -80,8 +125,13 @@ impl Cache {
     }
 
     async fn ask(self: &Arc<Self>, check: &Check, mine: Mine) -> Result<Said, Reason> {
-        let Check { client, holder, tag, patience, .. } = check;
-        let head = match self.head(client, holder, by_tag(tag), *patience).await {
+        let heard = self.head(&check.client, &check.holder, by_tag(&check.tag), check.patience).await;
+        self.conclude(check, heard, mine)
+    }
+
+    /// Writes down what can be, behind the answer.
+    fn conclude(self: &Arc<Self>, check: &Check, heard: Heard, mine: Mine) -> Result<Said, Reason> {
+        let head = match heard {
             Ok(head) => Some(head),
             Err(Reason::NoHead) => None,
             Err(reason) => return Err(reason),
@@ -91,9 +141,9 @@ impl Cache {
             let claim = mine.is_claimed().then(|| Arc::new(mine));
             return Ok(Said { head, is_written: false, _claim: claim });
         };
-        if let Some(write) = self.store.put_tag(holder, tag, record, check.validity.length()) {
+        if let Some(write) = self.store.put_tag(&check.holder, &check.tag, record, check.validity.length()) {
             let cache = self.clone();
-            // Behind the answer of who asks. Other replicas wait for it: they read it.
+            // Other replicas wait for it: they read it.
             tokio::spawn(async move {
                 cache.or_empty("tag", write.await);
                 drop(mine);

@@ -19,6 +19,7 @@ use moka::sync::Cache as Memory;
 use oci::{Digest, Name, Reference, Tag};
 
 pub use blob::{Blob, Body};
+pub use check::AskedTag;
 pub use fill::{Download, Place, Reader};
 pub use fresh::Validity;
 pub use list::{Page, Referrers, TagList};

@@ -47,6 +47,13 @@ struct Known {
     told: UpstreamRecord,
 }
 
+/// The replicas that have written so lately, by the store's time: it was read from what this one has just written.
+fn running(replicas: Vec<(String, Timestamp)>) -> Vec<String> {
+    let newest = replicas.iter().map(|(_, written)| *written).max().unwrap_or_default();
+    let running = replicas.into_iter().filter(|(_, written)| since(newest, *written) <= 2 * PRESENCE);
+    running.map(|(address, _)| address).collect()
+}
+
 impl Cache {
     /// Hears what other replicas, or an earlier start, know of upstreams, and tells what they do not know yet. Where the
     /// store fails, everything stays as it is.
@@ -85,6 +92,11 @@ impl Cache {
             && self.store.put_replica(&replica.address()).await.is_ok()
         {
             shared.present_at = Some(now);
+            if let Ok(replicas) = self.store.replicas().await {
+                let running = running(replicas);
+                self.metrics.replicas_known.set(i64::try_from(running.len()).unwrap_or(i64::MAX));
+                replica.know(running);
+            }
         }
     }
 

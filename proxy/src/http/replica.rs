@@ -1,19 +1,22 @@
 //! The port for other replicas of the instance: downloads in progress here, and how it stands with claims.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use config::ObjectId;
+use bytes::Bytes;
+use config::{Config, ObjectId};
+use futures_util::stream;
 use http::{HeaderValue, Method, StatusCode, header};
-use oci::{Digest, Name};
+use oci::{Digest, Name, Tag};
 use serde_json::Value;
 
 use super::response::{json, reader_body};
-use crate::cache::{Cache, Led, Reader};
-use crate::replica::{CLAIMS, FILLS, Replica, SHOWN, SIZE, STATUS, State};
+use crate::cache::{AskedTag, Cache, Led, Reader};
+use crate::replica::{BEAT, CHECKS, CLAIMS, FILLS, Heard, Replica, SHOWN, SIZE, STATUS, State};
 use crate::store::Holder;
 
 /// What another replica asks for.
@@ -21,6 +24,7 @@ use crate::store::Holder;
 enum Asked {
     Claim { path: String, id: String },
     Fill { digest: Digest, holder: Holder, from: u64, id: String },
+    Check(AskedTag),
     Status,
 }
 
@@ -28,6 +32,7 @@ enum Asked {
 pub async fn handle(
     cache: Arc<Cache>,
     replica: Arc<Replica>,
+    config: &Config,
     status: impl Fn() -> Value,
     request: Request,
 ) -> Response {
@@ -43,6 +48,10 @@ pub async fn handle(
     match parse(request.uri().path(), request.uri().query().unwrap_or_default()) {
         None => empty(StatusCode::NOT_FOUND),
         Some(Asked::Status) => json(&status()),
+        Some(Asked::Check(asked)) => match cache.ask_for_other(config, &asked) {
+            Some(heard) => check(heard),
+            None => empty(StatusCode::NOT_FOUND),
+        },
         Some(Asked::Claim { path, id }) => empty(match cache.claim_state(&path, &id).await {
             Some(State::Held) => StatusCode::ACCEPTED,
             Some(State::Ended) => StatusCode::NO_CONTENT,
@@ -67,6 +76,19 @@ fn fill(reader: Reader, size: Option<u64>, shown: bool) -> Response {
     response
 }
 
+/// What upstream says, in JSON; blanks until then, so that the other one knows that this one is at it.
+fn check(heard: impl Future<Output = Heard> + Send + 'static) -> Response {
+    let pieces = stream::unfold(Some(Box::pin(heard)), |waiting| async move {
+        let mut heard = waiting?;
+        let (piece, waiting) = match tokio::time::timeout(BEAT, &mut heard).await {
+            Err(_) => (Bytes::from_static(b" "), Some(heard)),
+            Ok(heard) => (serde_json::to_vec(&heard).unwrap_or_default().into(), None),
+        };
+        Some((Ok::<_, Infallible>(piece), waiting))
+    });
+    Response::new(Body::from_stream(pieces))
+}
+
 fn parse(path: &str, query: &str) -> Option<Asked> {
     let query: HashMap<_, _> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let text = |name: &str| query.get(name).filter(|text| !text.is_empty()).cloned();
@@ -76,12 +98,15 @@ fn parse(path: &str, query: &str) -> Option<Asked> {
     if let Some(path) = path.strip_prefix(CLAIMS) {
         return Some(Asked::Claim { path: path.to_owned(), id: text("id")? });
     }
+    let group = ObjectId { namespace: text("namespace")?, name: text("group")? };
+    let repository = Name::parse(&text("repository")?).ok()?;
+    if let Some(path) = path.strip_prefix(CHECKS) {
+        let (account, tag) = path.split_once('/')?;
+        let (account, tag) = (account.to_owned(), Tag::parse(tag).ok()?);
+        return Some(Asked::Check(AskedTag { account, group, repository, tag }));
+    }
     let (digest, origin) = path.strip_prefix(FILLS)?.split_once('/')?;
-    let holder = Holder {
-        origin: origin.to_owned(),
-        group: ObjectId { namespace: text("namespace")?, name: text("group")? },
-        repository: Name::parse(&text("repository")?).ok()?,
-    };
+    let holder = Holder { origin: origin.to_owned(), group, repository };
     let (digest, from) = (Digest::parse(digest).ok()?, text("from")?.parse().ok()?);
     Some(Asked::Fill { digest, holder, from, id: text("id")? })
 }
@@ -118,6 +143,22 @@ mod tests {
         ];
         for query in bad {
             assert_eq!(parse(&path, query), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_check_is_asked_for_by_account_tag_and_repository() {
+        let query = "namespace=ns&group=team-a&repository=library%2Falpine";
+        let asked = parse(&format!("{CHECKS}0f/3.22"), query);
+        let expected = AskedTag {
+            account: "0f".to_owned(),
+            group: ObjectId { namespace: "ns".to_owned(), name: "team-a".to_owned() },
+            repository: Name::parse("library/alpine").unwrap(),
+            tag: Tag::parse("3.22").unwrap(),
+        };
+        assert_eq!(asked, Some(Asked::Check(expected)));
+        for (path, query) in [("0f", query), ("0f/..", query), ("0f/1", "namespace=ns&group=team-a")] {
+            assert_eq!(parse(&format!("{CHECKS}{path}"), query), None, "{path} {query}");
         }
     }
 

@@ -106,7 +106,7 @@ impl Replica {
         serde_json::from_str(&text).map_err(|_| Gone)
     }
 
-    async fn get(&self, address: &str, target: &str) -> Result<Response, Gone> {
+    pub(super) async fn get(&self, address: &str, target: &str) -> Result<Response, Gone> {
         // An address and nothing else: what stands in a claim must not lead anywhere.
         let address = address.parse::<SocketAddr>().map_err(|_| Gone)?;
         let pass = self.pass(target).ok_or(Gone)?;

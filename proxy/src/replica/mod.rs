@@ -4,6 +4,7 @@
 //! token that is good for that request alone.
 
 mod ask;
+mod checker;
 mod pass;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use config::{Config, ObjectId, Secret};
 use parking_lot::RwLock;
 
 pub use ask::{FillBody, Gone, State};
+pub use checker::Heard;
 
 use crate::clock::Clock;
 
@@ -20,6 +22,8 @@ use crate::clock::Clock;
 pub const CLAIMS: &str = "/replica/v1/claims/";
 /// A download in progress, below this.
 pub const FILLS: &str = "/replica/v1/fills/";
+/// What upstream says a tag is, below this.
+pub const CHECKS: &str = "/replica/v1/checks/";
 /// What a replica says of itself.
 pub const STATUS: &str = "/replica/v1/status";
 /// Length of the whole blob, where upstream stated it.
@@ -29,12 +33,17 @@ pub const SHOWN: &str = "dependency-proxy-shown";
 /// How long a replica lets another wait before it says that it is still at it: silence for longer means that it is gone.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// How often a replica that asks upstream for another one says that it still waits.
+pub const BEAT: Duration = Duration::from_millis(50);
+
 /// This replica among the others.
 pub struct Replica {
     address: SocketAddr,
     instance: ObjectId,
     /// Live: another Secret, another key.
     key: RwLock<Option<Secret>>,
+    /// Addresses of those that run.
+    others: RwLock<Vec<String>>,
     http: reqwest::Client,
     clock: Clock,
 }
@@ -53,7 +62,8 @@ impl Replica {
             .tcp_nodelay(true)
             .build()?;
         let key = RwLock::new(config.instance.keys.replica.clone());
-        Ok(Self { address, instance: config.instance.id.clone(), key, http, clock })
+        let (instance, others) = (config.instance.id.clone(), RwLock::default());
+        Ok(Self { address, instance, key, others, http, clock })
     }
 
     /// Takes the key of a changed configuration.

@@ -70,6 +70,7 @@ mod tests {
             address: ([127, 0, 0, 1], 1).into(),
             instance: ObjectId { namespace: "dp".to_owned(), name: name.to_owned() },
             key: RwLock::new(Some(Secret::new(key.to_owned()))),
+            others: RwLock::default(),
             http: reqwest::Client::new(),
             clock: clock.clone(),
         }

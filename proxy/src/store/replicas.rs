@@ -1,4 +1,5 @@
-//! Which replicas there are, as they write down themselves. For people: nothing is decided by it.
+//! Which replicas there are, as they write down themselves. For people, and for who
+//! asks whom: where one is missing, nothing but a HEAD depends on it.
 
 use bytes::Bytes;
 use jiff::Timestamp;

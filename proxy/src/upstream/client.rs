@@ -11,7 +11,6 @@ use governor::{DefaultDirectRateLimiter, Quota as Rate, RateLimiter};
 use ipnet::IpNet;
 use oci::{Name, Reference};
 use parking_lot::Mutex;
-use reqwest::Response;
 
 use super::challenge::Challenge;
 use super::connect::Connector;
@@ -207,8 +206,8 @@ impl Client {
         *known = Some(quota);
     }
 
-    /// Draws the conclusion for the next requests.
-    pub(super) fn note(&self, result: &Result<Response, Reason>) {
+    /// Draws the conclusion for the next requests, from what upstream said to this replica or to another one.
+    pub fn note<T>(&self, result: &Result<T, Reason>) {
         self.see(result.as_ref().map(drop));
         let up = match result {
             Ok(_)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// A request to an upstream that did not give what was asked for.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -14,8 +15,8 @@ pub struct Error {
     pub reason: Reason,
 }
 
-/// What happened.
-#[derive(Clone, Debug, thiserror::Error)]
+/// What happened. Replicas tell it each other as JSON.
+#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum Reason {
     #[error("404")]
     NotFound,
@@ -110,6 +111,20 @@ impl Reason {
                 | Self::Broken(_)
                 | Self::TokenService { .. }
                 | Self::TooManyRequests(_)
+        )
+    }
+
+    /// Whether it is this replica's own trouble, as far as it can know: another one may well get an answer.
+    #[must_use]
+    pub fn may_be_local(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_)
+                | Self::Resting(_)
+                | Self::Broken(_)
+                | Self::TokenService { .. }
+                | Self::Abandoned
+                | Self::Busy
         )
     }
 

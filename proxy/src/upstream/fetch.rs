@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use oci::{Digest, MAX_MANIFEST_BYTES, Name, Reference, media};
 use reqwest::Response;
+use serde::{Deserialize, Serialize};
 
 use super::ask::Ask;
 use super::client::Client;
@@ -36,7 +37,7 @@ impl Patience {
 }
 
 /// What a HEAD of a manifest tells.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestHead {
     pub digest: Option<Digest>,
     pub media_type: Option<String>,
