@@ -34,7 +34,7 @@ pub const SHOWN: &str = "dependency-proxy-shown";
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How often a replica that asks upstream for another one says that it still waits.
-pub const BEAT: Duration = Duration::from_millis(50);
+pub const BEAT: Duration = Duration::from_millis(25);
 
 /// This replica among the others.
 pub struct Replica {
