@@ -1,4 +1,4 @@
-//! What gateways, ingress controllers and cert-manager say of the objects that were made for them, in words.
+//! What gateways and ingress controllers say of the objects that were made for them, in words.
 //!
 //! Who says nothing keeps nobody from being ready: not all of them write a status.
 
@@ -9,14 +9,13 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
-use super::certificate::said;
 use super::plan::child;
-use crate::optional::{Optional, certificate, http_route};
+use crate::optional::{Optional, http_route};
 use crate::world::id_of;
 
 /// What is said of one object.
 #[derive(Debug, PartialEq, Eq)]
-enum Word {
+pub(super) enum Word {
     Yes,
     /// Nothing, or something that one should know.
     Remark(String),
@@ -32,7 +31,7 @@ pub(super) struct Exposure {
 }
 
 impl Exposure {
-    fn add(&mut self, word: Word) {
+    pub(super) fn add(&mut self, word: Word) {
         match word {
             Word::Yes => {}
             Word::Remark(text) => self.remarks.push(text),
@@ -63,12 +62,6 @@ pub(super) async fn look(
         let api = Api::<Ingress>::namespaced(client.clone(), &id.namespace);
         if let Some(ingress) = api.get_opt(&name).await? {
             exposure.add(of_ingress(&ingress));
-        }
-    }
-    if spec.tls.as_ref().is_some_and(|tls| tls.issuer_ref.is_some()) && optional.cert_manager {
-        let api = Api::namespaced_with(client.clone(), &id.namespace, &certificate());
-        if let Some(certificate) = api.get_opt(&name).await? {
-            exposure.add(of_certificate(&certificate));
         }
     }
     Ok(exposure)
@@ -112,21 +105,8 @@ fn of_ingress(ingress: &Ingress) -> Word {
     Word::Remark(format!("Ingress {} has no address yet", ingress.name_any()))
 }
 
-fn of_certificate(certificate: &DynamicObject) -> Word {
-    let name = certificate.name_any();
-    let conditions = conditions(&certificate.data["status"]["conditions"], certificate);
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
-    let why = said(certificate);
-    match (ready.map(|condition| condition.status.as_str()), why) {
-        (Some("True"), None) => Word::Yes,
-        (Some("True"), Some(why)) => Word::Remark(format!("Certificate {name} is not renewed: {why}")),
-        (Some("False"), Some(why)) => Word::No("CertificateNotReady", format!("Certificate {name}: {why}")),
-        _ => Word::Remark(format!("cert-manager has not said yet whether Certificate {name} is ready")),
-    }
-}
-
 /// Those that are said of the object as it is now.
-fn conditions(list: &Value, object: &DynamicObject) -> Vec<Condition> {
+pub(super) fn conditions(list: &Value, object: &DynamicObject) -> Vec<Condition> {
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
     let list = list.iter().filter_map(|value| serde_json::from_value::<Condition>(value.clone()).ok());
     let is_current = |condition: &Condition| {
@@ -192,28 +172,6 @@ mod tests {
             (vec![web(&[("Accepted", "False", "NoMatchingParent", Some(1))])], silence()),
         ] {
             assert_eq!(of_route(&object(json!({"parents": parents}))), expected);
-        }
-    }
-
-    #[test]
-    fn a_certificate_is_as_cert_manager_says() {
-        let ready = ("Ready", "True", "Ready", Some(2));
-        let silence =
-            || Word::Remark("cert-manager has not said yet whether Certificate main is ready".to_owned());
-        let no = |text: &str| Word::No("CertificateNotReady", format!("Certificate main: {text}"));
-        for (said, expected) in [
-            (vec![], silence()),
-            (vec![ready], Word::Yes),
-            (vec![ready, ("Issuing", "True", "Renewing", None)], Word::Yes),
-            (vec![ready, ("Issuing", "False", "Issued", None)], Word::Yes),
-            (
-                vec![ready, ("Issuing", "False", "Failed", None)],
-                Word::Remark("Certificate main is not renewed: Failed what Failed means".to_owned()),
-            ),
-            (vec![("Ready", "False", "DoesNotExist", Some(2))], no("DoesNotExist what DoesNotExist means")),
-            (vec![("Ready", "False", "DoesNotExist", Some(1))], silence()),
-        ] {
-            assert_eq!(of_certificate(&object(json!({"conditions": said_of(&said)}))), expected);
         }
     }
 

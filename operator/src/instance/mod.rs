@@ -241,10 +241,12 @@ async fn write_status(
     let service = Api::<Service>::namespaced(context.client.clone(), &id.namespace).get_opt(&name).await?;
     let problems = rendering.problems.get(&(Kind::DependencyProxy, id.clone()));
     let api = Api::<DependencyProxy>::namespaced(context.client.clone(), &id.namespace);
-    let missing = certificate::missing(proxy, optional, &context.client).await?;
+    let certificate = certificate::look(proxy, optional, &context.client).await?;
+    let mut exposure = exposure::look(proxy, optional, &context.client).await?;
+    exposure.add(certificate.word);
     let findings = Findings {
-        missing,
-        exposure: exposure::look(proxy, optional, &context.client).await?,
+        missing: certificate.missing,
+        exposure,
         proxy,
         rendering,
         refusal,
