@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, Error};
 use crate::metrics;
+use crate::watch::Watched;
 use crate::world;
 
 /// Reconciles of a kind at once.
@@ -28,13 +29,7 @@ pub fn drive<K, F, R>(
     stop: &CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static
 where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + Send
-        + Sync
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + 'static,
+    K: Watched,
     F: Fn(Arc<K>, Arc<Context>) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Result<Action, Error>> + Send + 'static,
 {
