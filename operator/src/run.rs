@@ -170,6 +170,7 @@ async fn operate(
         reports: Reports::new(changes.clone()),
         progress: Arc::default(),
         taken: Arc::default(),
+        failures: Arc::default(),
     };
     let (sight, feeds, background) = Sight::open(client, scope, &changes, &memory);
     let sight = Arc::new(sight);
