@@ -153,7 +153,7 @@ async fn ask<K: Resource<DynamicType = ()>>(
         return Ok(Some("no instance serves the object".to_owned()));
     }
     let whose = match kind {
-        Kind::VirtualRegistry => ("registry", format!("{}.{}", id.namespace, id.name)),
+        Kind::VirtualRegistry => ("registry", id.dotted()),
         Kind::RegistryUpstream => ("upstream", id.to_string()),
         _ => ("group", id.to_string()),
     };

@@ -27,7 +27,7 @@ pub async fn reconcile(registry: Arc<VirtualRegistry>, context: Arc<Context>) ->
     }
     let before = registry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut conditions = conditions(before, &verdict, context.now());
-    let registry_id = format!("{}.{}", id.namespace, id.name);
+    let registry_id = id.dotted();
     let (prefix, upstreams) = match &verdict.facts {
         Facts::Registry { url, upstreams } => {
             let server = url.split_once("://").map_or(url.as_str(), |(_, server)| server);
