@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Kind, ObjectId};
+use crds::Purged;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
@@ -30,32 +31,10 @@ const REMEMBERED_BEFORE: usize = 64;
 /// While no pod takes it.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// How it stands with what an object's annotations ask for.
-pub struct Purged {
-    /// The value of [`ANNOTATION`] that was done last, for the status.
-    pub everything: Option<String>,
-    /// The same of [`IMAGE_ANNOTATION`].
-    pub image: Option<String>,
-    /// Something waits for a pod.
-    is_due: bool,
-}
-
-impl Purged {
-    /// What a status says of it.
-    #[must_use]
-    pub fn before(everything: Option<&String>, image: Option<&String>) -> Self {
-        Self { everything: everything.cloned(), image: image.cloned(), is_due: false }
-    }
-
-    /// When the object is to be looked at again.
-    #[must_use]
-    pub fn next(&self) -> Action {
-        if self.is_due { Action::requeue(AGAIN) } else { Action::await_change() }
-    }
-}
-
 /// Asks a pod of each instance that serves the object, if an annotation is another than the one that was done last.
 /// The condition `Purged`, of objects that have such an annotation, says how it stands.
+///
+/// What is done now, and when the object is to be looked at again.
 ///
 /// # Errors
 /// When the API server does not list pods.
@@ -65,8 +44,9 @@ pub async fn purge<K: Resource<DynamicType = ()>>(
     mut purged: Purged,
     conditions: &mut Conditions,
     context: &Context,
-) -> Result<Purged, Error> {
+) -> Result<(Purged, Action), Error> {
     let mut is_asked = false;
+    let mut is_due = false;
     let mut is_mistyped = false;
     let mut open = Vec::new();
     let wishes: [(_, fn(&str) -> _, _); 2] =
@@ -86,7 +66,7 @@ pub async fn purge<K: Resource<DynamicType = ()>>(
             Ok(part) => match ask(object, kind, (annotation, value.as_str()), &part, context).await? {
                 None => *done = Some(value),
                 Some(why) => {
-                    purged.is_due = true;
+                    is_due = true;
                     open.push(format!("annotation {annotation} waits: {why}"));
                 }
             },
@@ -101,7 +81,7 @@ pub async fn purge<K: Resource<DynamicType = ()>>(
     } else {
         conditions.unset("Purged");
     }
-    Ok(purged)
+    Ok((purged, if is_due { Action::requeue(AGAIN) } else { Action::await_change() }))
 }
 
 /// Whether a value is the one that a status remembers.
