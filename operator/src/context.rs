@@ -46,7 +46,8 @@ impl Error {
     }
 }
 
-fn is_passing(error: &kube::Error) -> bool {
+/// The same of what the API server answers.
+pub(crate) fn is_passing(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => match status.code {
             404 | 409 | 410 | 429 | 500.. => true,

@@ -42,7 +42,7 @@ pub async fn reconcile(group: Arc<DependencyProxyGroup>, context: Arc<Context>) 
     let ready = conditions.sum_up(&["Accepted", "ResolvedRefs", "Programmed"], "Programmed", &message);
     let done = group.status.as_ref().map(|status| status.purged.clone()).unwrap_or_default();
     let (purged, next) =
-        purge(group.as_ref(), Kind::DependencyProxyGroup, done, &mut conditions, &context).await?;
+        purge(group.as_ref(), Kind::DependencyProxyGroup, done, &mut conditions, &context).await;
     let status = DependencyProxyGroupStatus {
         observed_generation: group.metadata.generation,
         ready: Some(ready),

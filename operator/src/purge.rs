@@ -12,7 +12,7 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
 use crate::condition::{Conditions, State};
-use crate::context::{Context, Error};
+use crate::context::Context;
 use crate::pods::{Answer, Pods};
 use crate::world::{Rendering, id_of};
 use part::{Mistake, Part};
@@ -35,16 +35,13 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// The condition `Purged`, of objects that have such an annotation, says how it stands.
 ///
 /// What is done now, and when the object is to be looked at again.
-///
-/// # Errors
-/// When the API server does not list pods.
 pub async fn purge<K: Resource<DynamicType = ()>>(
     object: &K,
     kind: Kind,
     mut purged: Purged,
     conditions: &mut Conditions,
     context: &Context,
-) -> Result<(Purged, Action), Error> {
+) -> (Purged, Action) {
     let mut is_asked = false;
     let mut is_due = false;
     let mut is_mistyped = false;
@@ -63,7 +60,7 @@ pub async fn purge<K: Resource<DynamicType = ()>>(
             continue;
         }
         match read(&value) {
-            Ok(part) => match ask(object, kind, (annotation, value.as_str()), &part, context).await? {
+            Ok(part) => match ask(object, kind, (annotation, value.as_str()), &part, context).await {
                 None => *done = Some(value),
                 Some(why) => {
                     is_due = true;
@@ -81,7 +78,7 @@ pub async fn purge<K: Resource<DynamicType = ()>>(
     } else {
         conditions.unset("Purged");
     }
-    Ok((purged, if is_due { Action::requeue(AGAIN) } else { Action::await_change() }))
+    (purged, if is_due { Action::requeue(AGAIN) } else { Action::await_change() })
 }
 
 /// Whether a value is the one that a status remembers.
@@ -125,12 +122,12 @@ async fn ask<K: Resource<DynamicType = ()>>(
     (annotation, value): (&'static str, &str),
     part: &Query,
     context: &Context,
-) -> Result<Option<String>, Error> {
+) -> Option<String> {
     let id = id_of(object);
     let uid = object.uid().unwrap_or_default();
     let serving = serving(kind, &id, context);
     if serving.is_empty() {
-        return Ok(Some("no instance serves the object".to_owned()));
+        return Some("no instance serves the object".to_owned());
     }
     let whose = match kind {
         Kind::VirtualRegistry => ("registry", id.dotted()),
@@ -143,7 +140,14 @@ async fn ask<K: Resource<DynamicType = ()>>(
     let before = taken.by(&uid, annotation, value);
     let mut waited_for = Vec::new();
     for (instance, rendering) in serving.iter().filter(|(instance, _)| !before.contains(instance)) {
-        let pods = Pods::look(&context.client, &context.http, instance).await?;
+        let pods = match Pods::look(&context.client, &context.http, instance).await {
+            Ok(pods) => pods,
+            Err(error) => {
+                tracing::warn!(%instance, %error, "its pods are not known; they are asked to purge later");
+                waited_for.push(instance.to_string());
+                continue;
+            }
+        };
         match pods.take(&context.http, "/purge", &query).await {
             Answer::Taken => {
                 let kind = kind.as_str();
@@ -159,7 +163,7 @@ async fn ask<K: Resource<DynamicType = ()>>(
         taken.note(&uid, annotation, value, instance);
     }
     let why = || format!("no pod of DependencyProxy {} has taken it yet", waited_for.join(" or "));
-    Ok((!waited_for.is_empty()).then(why))
+    (!waited_for.is_empty()).then(why)
 }
 
 fn serving(kind: Kind, id: &ObjectId, context: &Context) -> Vec<(ObjectId, Arc<Rendering>)> {

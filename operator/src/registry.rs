@@ -43,7 +43,7 @@ pub async fn reconcile(registry: Arc<VirtualRegistry>, context: Arc<Context>) ->
     let ready = conditions.sum_up(&["Accepted", "ResolvedRefs", "Programmed"], "Programmed", &message);
     let done = registry.status.as_ref().map(|status| status.purged.clone()).unwrap_or_default();
     let (purged, next) =
-        purge(registry.as_ref(), Kind::VirtualRegistry, done, &mut conditions, &context).await?;
+        purge(registry.as_ref(), Kind::VirtualRegistry, done, &mut conditions, &context).await;
     let status = VirtualRegistryStatus {
         observed_generation: registry.metadata.generation,
         ready: Some(ready),

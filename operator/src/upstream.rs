@@ -42,7 +42,7 @@ pub async fn reconcile(upstream: Arc<RegistryUpstream>, context: Arc<Context>) -
     let ready = conditions.sum_up(&["Accepted", "CredentialsValid", "Reachable"], "Reachable", "it answers");
     let done = upstream.status.as_ref().map(|status| status.purged.clone()).unwrap_or_default();
     let (purged, next) =
-        purge(upstream.as_ref(), Kind::RegistryUpstream, done, &mut conditions, &context).await?;
+        purge(upstream.as_ref(), Kind::RegistryUpstream, done, &mut conditions, &context).await;
     let status = RegistryUpstreamStatus {
         observed_generation: upstream.metadata.generation,
         ready: Some(ready),
