@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AllowedNamespaces, LocalReference, NamespacedReference};
+use crate::{AllowedNamespaces, LocalReference, NamespacedReference, Purged};
 
 /// A team: its path, its members, and where its images come from.
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema)]
@@ -234,12 +234,8 @@ pub struct DependencyProxyGroupStatus {
     /// What `docker login` takes: host and, unless it is the scheme's own, port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// The value of the annotation dependencyproxy.dev/purge that was done last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub purged: Option<String>,
-    /// The value of the annotation dependencyproxy.dev/purge-image that was done last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub purged_image: Option<String>,
+    #[serde(flatten)]
+    pub purged: Purged,
     /// Ready, Accepted, ResolvedRefs, Programmed, Purged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]

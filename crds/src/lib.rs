@@ -32,6 +32,7 @@ pub use registry_upstream::{
     Action, RateLimit, RegistryUpstream, RegistryUpstreamSpec, RegistryUpstreamStatus, RepositoryRule,
     WhenRefused,
 };
+pub use status::Purged;
 pub use virtual_registry::{VirtualRegistry, VirtualRegistrySpec, VirtualRegistryStatus};
 
 /// The API group and version of every kind here.

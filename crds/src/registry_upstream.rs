@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AllowedNamespaces, LocalReference};
+use crate::{AllowedNamespaces, LocalReference, Purged};
 
 /// A registry that images come from, and how it is asked.
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema)]
@@ -159,12 +159,8 @@ pub struct RegistryUpstreamStatus {
     /// The registry's pull limit as last seen, such as `200/6h`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
-    /// The value of the annotation dependencyproxy.dev/purge that was done last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub purged: Option<String>,
-    /// The value of the annotation dependencyproxy.dev/purge-image that was done last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub purged_image: Option<String>,
+    #[serde(flatten)]
+    pub purged: Purged,
     /// Ready, Accepted, Reachable, CredentialsValid, Purged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]

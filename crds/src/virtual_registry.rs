@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{LocalReference, NamespacedReference};
+use crate::{LocalReference, NamespacedReference, Purged};
 
 /// Several upstreams as one registry; the first that has the image serves it. Its registry id in image names
 /// is `<namespace>.<name>`.
@@ -67,12 +67,8 @@ pub struct VirtualRegistryStatus {
     /// What stands before an image's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_prefix: Option<String>,
-    /// The value of the annotation dependencyproxy.dev/purge that was done last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub purged: Option<String>,
-    /// The value of the annotation dependencyproxy.dev/purge-image that was done last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub purged_image: Option<String>,
+    #[serde(flatten)]
+    pub purged: Purged,
     /// Ready, Accepted, ResolvedRefs, Programmed, Purged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::status::conditions")]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::apply::Applier;
+use crate::drive::Failures;
 use crate::instance::Progress;
 use crate::instance::keys::NoRandomness;
 use crate::metrics::Metrics;
@@ -45,7 +46,8 @@ impl Error {
     }
 }
 
-fn is_passing(error: &kube::Error) -> bool {
+/// The same of what the API server answers.
+pub(crate) fn is_passing(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => match status.code {
             404 | 409 | 410 | 429 | 500.. => true,
@@ -84,6 +86,7 @@ pub struct Memory {
     pub reports: Reports,
     pub progress: Arc<Progress>,
     pub taken: Arc<Taken>,
+    pub failures: Arc<Failures>,
 }
 
 impl Memory {
@@ -94,6 +97,7 @@ impl Memory {
         self.reports.forget(uid);
         self.progress.forget(uid);
         self.taken.forget(uid);
+        self.failures.forget(uid);
     }
 }
 
@@ -103,6 +107,35 @@ impl Context {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+impl Context {
+    /// One whose API server nobody asks: nothing listens there.
+    pub(crate) fn example() -> Self {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        let memory = Memory {
+            statuses: Arc::default(),
+            applier: Arc::new(Applier::new(client.clone())),
+            reports: Reports::default(),
+            progress: Arc::default(),
+            taken: Arc::default(),
+            failures: Arc::default(),
+        };
+        Self {
+            http: reqwest::Client::new(),
+            world: watch::channel(Arc::default()).1,
+            memory,
+            recorder: Recorder::new(client.clone(), "test".to_owned().into()),
+            metrics: Metrics::new(&mut prometheus_client::registry::Registry::default()),
+            discovery: Discovery::default(),
+            proxy_image: String::new(),
+            namespace: "operators".to_owned(),
+            client,
+        }
     }
 }
 
@@ -173,19 +206,6 @@ mod tests {
 
     use super::*;
 
-    /// Nothing listens there, and nothing is asked.
-    fn memory() -> Memory {
-        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-        let client = Client::try_from(config).unwrap();
-        Memory {
-            statuses: Arc::default(),
-            applier: Arc::new(Applier::new(client)),
-            reports: Reports::default(),
-            progress: Arc::default(),
-            taken: Arc::default(),
-        }
-    }
-
     fn answer(code: u16, details: serde_json::Value) -> kube::Error {
         let status = json!({"status": "Failure", "code": code, "details": details});
         kube::Error::Api(Box::new(serde_json::from_value::<Status>(status).unwrap()))
@@ -210,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_an_instance_that_is_gone_no_push_no_key_and_no_object_is_remembered() {
-        let memory = memory();
+        let memory = Context::example().memory;
         let duration = Metrics::new(&mut prometheus_client::registry::Registry::default()).push_duration;
         let names = BTreeSet::from([("Service".to_owned(), "main".to_owned())]);
         for uid in ["1", "2"] {
@@ -226,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_an_object_that_is_gone_nobody_is_remembered_who_has_purged_it() {
-        let memory = memory();
+        let memory = Context::example().memory;
         let instance = ObjectId { namespace: "a".to_owned(), name: "main".to_owned() };
         for uid in ["1", "2"] {
             memory.taken.note(uid, "purge", "monday", &instance);

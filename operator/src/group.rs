@@ -8,7 +8,7 @@ use crds::{DependencyProxyGroup, DependencyProxyGroupStatus};
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Error};
-use crate::purge::{Purged, purge};
+use crate::purge::purge;
 use crate::verdict::{conditions, is_too_early, write};
 use crate::world::{Facts, id_of};
 
@@ -40,23 +40,19 @@ pub async fn reconcile(group: Arc<DependencyProxyGroup>, context: Arc<Context>) 
     };
     let message = prefix.as_ref().map(|prefix| format!("Pull from {prefix}")).unwrap_or_default();
     let ready = conditions.sum_up(&["Accepted", "ResolvedRefs", "Programmed"], "Programmed", &message);
-    let said = group.status.as_ref();
-    let done = Purged::before(
-        said.and_then(|status| status.purged.as_ref()),
-        said.and_then(|status| status.purged_image.as_ref()),
-    );
-    let purged = purge(group.as_ref(), Kind::DependencyProxyGroup, done, &mut conditions, &context).await?;
+    let done = group.status.as_ref().map(|status| status.purged.clone()).unwrap_or_default();
+    let (purged, next) =
+        purge(group.as_ref(), Kind::DependencyProxyGroup, done, &mut conditions, &context).await;
     let status = DependencyProxyGroupStatus {
         observed_generation: group.metadata.generation,
         ready: Some(ready),
         upstream,
         image_prefix: prefix,
         server,
-        purged: purged.everything.clone(),
-        purged_image: purged.image.clone(),
+        purged,
         conditions: conditions.finish(),
     };
     let now = status.conditions.clone();
     write(group.as_ref(), group.status.as_ref(), &status, (before, &now), &context).await?;
-    Ok(purged.next())
+    Ok(next)
 }

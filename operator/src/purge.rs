@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Kind, ObjectId};
+use crds::Purged;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
 use crate::condition::{Conditions, State};
-use crate::context::{Context, Error};
+use crate::context::Context;
 use crate::pods::{Answer, Pods};
 use crate::world::{Rendering, id_of};
 use part::{Mistake, Part};
@@ -30,43 +31,19 @@ const REMEMBERED_BEFORE: usize = 64;
 /// While no pod takes it.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// How it stands with what an object's annotations ask for.
-pub struct Purged {
-    /// The value of [`ANNOTATION`] that was done last, for the status.
-    pub everything: Option<String>,
-    /// The same of [`IMAGE_ANNOTATION`].
-    pub image: Option<String>,
-    /// Something waits for a pod.
-    is_due: bool,
-}
-
-impl Purged {
-    /// What a status says of it.
-    #[must_use]
-    pub fn before(everything: Option<&String>, image: Option<&String>) -> Self {
-        Self { everything: everything.cloned(), image: image.cloned(), is_due: false }
-    }
-
-    /// When the object is to be looked at again.
-    #[must_use]
-    pub fn next(&self) -> Action {
-        if self.is_due { Action::requeue(AGAIN) } else { Action::await_change() }
-    }
-}
-
 /// Asks a pod of each instance that serves the object, if an annotation is another than the one that was done last.
 /// The condition `Purged`, of objects that have such an annotation, says how it stands.
 ///
-/// # Errors
-/// When the API server does not list pods.
+/// What is done now, and when the object is to be looked at again.
 pub async fn purge<K: Resource<DynamicType = ()>>(
     object: &K,
     kind: Kind,
     mut purged: Purged,
     conditions: &mut Conditions,
     context: &Context,
-) -> Result<Purged, Error> {
+) -> (Purged, Action) {
     let mut is_asked = false;
+    let mut is_due = false;
     let mut is_mistyped = false;
     let mut open = Vec::new();
     let wishes: [(_, fn(&str) -> _, _); 2] =
@@ -83,10 +60,10 @@ pub async fn purge<K: Resource<DynamicType = ()>>(
             continue;
         }
         match read(&value) {
-            Ok(part) => match ask(object, kind, (annotation, value.as_str()), &part, context).await? {
+            Ok(part) => match ask(object, kind, (annotation, value.as_str()), &part, context).await {
                 None => *done = Some(value),
                 Some(why) => {
-                    purged.is_due = true;
+                    is_due = true;
                     open.push(format!("annotation {annotation} waits: {why}"));
                 }
             },
@@ -101,7 +78,7 @@ pub async fn purge<K: Resource<DynamicType = ()>>(
     } else {
         conditions.unset("Purged");
     }
-    Ok(purged)
+    (purged, if is_due { Action::requeue(AGAIN) } else { Action::await_change() })
 }
 
 /// Whether a value is the one that a status remembers.
@@ -145,15 +122,15 @@ async fn ask<K: Resource<DynamicType = ()>>(
     (annotation, value): (&'static str, &str),
     part: &Query,
     context: &Context,
-) -> Result<Option<String>, Error> {
+) -> Option<String> {
     let id = id_of(object);
     let uid = object.uid().unwrap_or_default();
     let serving = serving(kind, &id, context);
     if serving.is_empty() {
-        return Ok(Some("no instance serves the object".to_owned()));
+        return Some("no instance serves the object".to_owned());
     }
     let whose = match kind {
-        Kind::VirtualRegistry => ("registry", format!("{}.{}", id.namespace, id.name)),
+        Kind::VirtualRegistry => ("registry", id.dotted()),
         Kind::RegistryUpstream => ("upstream", id.to_string()),
         _ => ("group", id.to_string()),
     };
@@ -163,7 +140,14 @@ async fn ask<K: Resource<DynamicType = ()>>(
     let before = taken.by(&uid, annotation, value);
     let mut waited_for = Vec::new();
     for (instance, rendering) in serving.iter().filter(|(instance, _)| !before.contains(instance)) {
-        let pods = Pods::look(&context.client, &context.http, instance).await?;
+        let pods = match Pods::look(&context.client, &context.http, instance).await {
+            Ok(pods) => pods,
+            Err(error) => {
+                tracing::warn!(%instance, %error, "its pods are not known; they are asked to purge later");
+                waited_for.push(instance.to_string());
+                continue;
+            }
+        };
         match pods.take(&context.http, "/purge", &query).await {
             Answer::Taken => {
                 let kind = kind.as_str();
@@ -179,7 +163,7 @@ async fn ask<K: Resource<DynamicType = ()>>(
         taken.note(&uid, annotation, value, instance);
     }
     let why = || format!("no pod of DependencyProxy {} has taken it yet", waited_for.join(" or "));
-    Ok((!waited_for.is_empty()).then(why))
+    (!waited_for.is_empty()).then(why)
 }
 
 fn serving(kind: Kind, id: &ObjectId, context: &Context) -> Vec<(ObjectId, Arc<Rendering>)> {

@@ -8,7 +8,7 @@ use crds::{VirtualRegistry, VirtualRegistryStatus};
 use kube::runtime::controller::Action;
 
 use crate::context::{Context, Error};
-use crate::purge::{Purged, purge};
+use crate::purge::purge;
 use crate::verdict::{conditions, is_too_early, write};
 use crate::world::{Facts, id_of};
 
@@ -27,7 +27,7 @@ pub async fn reconcile(registry: Arc<VirtualRegistry>, context: Arc<Context>) ->
     }
     let before = registry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut conditions = conditions(before, &verdict, context.now());
-    let registry_id = format!("{}.{}", id.namespace, id.name);
+    let registry_id = id.dotted();
     let (prefix, upstreams) = match &verdict.facts {
         Facts::Registry { url, upstreams } => {
             let server = url.split_once("://").map_or(url.as_str(), |(_, server)| server);
@@ -41,23 +41,19 @@ pub async fn reconcile(registry: Arc<VirtualRegistry>, context: Arc<Context>) ->
     };
     let message = prefix.as_ref().map(|prefix| format!("Pull from {prefix}")).unwrap_or_default();
     let ready = conditions.sum_up(&["Accepted", "ResolvedRefs", "Programmed"], "Programmed", &message);
-    let said = registry.status.as_ref();
-    let done = Purged::before(
-        said.and_then(|status| status.purged.as_ref()),
-        said.and_then(|status| status.purged_image.as_ref()),
-    );
-    let purged = purge(registry.as_ref(), Kind::VirtualRegistry, done, &mut conditions, &context).await?;
+    let done = registry.status.as_ref().map(|status| status.purged.clone()).unwrap_or_default();
+    let (purged, next) =
+        purge(registry.as_ref(), Kind::VirtualRegistry, done, &mut conditions, &context).await;
     let status = VirtualRegistryStatus {
         observed_generation: registry.metadata.generation,
         ready: Some(ready),
         registry_id: Some(registry_id),
         upstreams,
         image_prefix: prefix,
-        purged: purged.everything.clone(),
-        purged_image: purged.image.clone(),
+        purged,
         conditions: conditions.finish(),
     };
     let now = status.conditions.clone();
     write(registry.as_ref(), registry.status.as_ref(), &status, (before, &now), &context).await?;
-    Ok(purged.next())
+    Ok(next)
 }

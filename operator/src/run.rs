@@ -11,12 +11,12 @@ use futures_util::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Secret, Service};
+use kube::Client;
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
-use kube::{Client, Resource};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -30,7 +30,7 @@ use crate::args::Arguments;
 use crate::context::{Context, Memory};
 use crate::drive::drive;
 use crate::metrics::Metrics;
-use crate::watch::{Feed, Scope, Sight};
+use crate::watch::{Feed, Scope, Sight, Watched};
 use crate::world::{self, Maker, Reports, World};
 use crate::{binding, group, instance, lease, registry, upstream};
 
@@ -170,6 +170,7 @@ async fn operate(
         reports: Reports::new(changes.clone()),
         progress: Arc::default(),
         taken: Arc::default(),
+        failures: Arc::default(),
     };
     let (sight, feeds, background) = Sight::open(client, scope, &changes, &memory);
     let sight = Arc::new(sight);
@@ -260,16 +261,10 @@ async fn broken(tasks: &mut JoinSet<()>) -> JoinError {
     }
 }
 
-fn controller<K>(feed: Feed<K>, news: impl Stream<Item = ObjectRef<K>> + Send + 'static) -> Controller<K>
-where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + Send
-        + Sync
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + 'static,
-{
+fn controller<K: Watched>(
+    feed: Feed<K>,
+    news: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+) -> Controller<K> {
     let store = feed.store.clone();
     Controller::for_stream(feed.objects(), store).reconcile_on(news)
 }

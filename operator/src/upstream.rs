@@ -10,7 +10,7 @@ use kube::runtime::controller::Action;
 use crate::condition::{Conditions, State};
 use crate::context::{Context, Error};
 use crate::pods::{RateLimit, UpstreamReport};
-use crate::purge::{Purged, purge};
+use crate::purge::purge;
 use crate::verdict::{is_too_early, write};
 use crate::world::{Facts, Verdict, id_of};
 
@@ -40,24 +40,20 @@ pub async fn reconcile(upstream: Arc<RegistryUpstream>, context: Arc<Context>) -
         conditions.set("CredentialsValid", State::True, "Anonymous", "it is asked without an account");
     }
     let ready = conditions.sum_up(&["Accepted", "CredentialsValid", "Reachable"], "Reachable", "it answers");
-    let said = upstream.status.as_ref();
-    let done = Purged::before(
-        said.and_then(|status| status.purged.as_ref()),
-        said.and_then(|status| status.purged_image.as_ref()),
-    );
-    let purged = purge(upstream.as_ref(), Kind::RegistryUpstream, done, &mut conditions, &context).await?;
+    let done = upstream.status.as_ref().map(|status| status.purged.clone()).unwrap_or_default();
+    let (purged, next) =
+        purge(upstream.as_ref(), Kind::RegistryUpstream, done, &mut conditions, &context).await;
     let status = RegistryUpstreamStatus {
         observed_generation: upstream.metadata.generation,
         ready: Some(ready),
         account: Some(account).filter(|account| !account.is_empty()),
         limit: health.and_then(|health| health.rate_limit).map(|limit| limit_text(&limit)),
-        purged: purged.everything.clone(),
-        purged_image: purged.image.clone(),
+        purged,
         conditions: conditions.finish(),
     };
     let now = status.conditions.clone();
     write(upstream.as_ref(), upstream.status.as_ref(), &status, (before, &now), &context).await?;
-    Ok(purged.next())
+    Ok(next)
 }
 
 fn accepted(conditions: &mut Conditions, verdict: &Verdict) {

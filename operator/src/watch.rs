@@ -49,6 +49,17 @@ impl Scope {
     }
 }
 
+/// A kind that can be watched.
+pub trait Watched:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+
 /// All objects of a kind that are watched.
 pub struct Shelf<K: Resource<DynamicType = ()> + 'static> {
     pub(crate) stores: Vec<Store<K>>,
@@ -179,10 +190,7 @@ impl Sight {
     }
 }
 
-fn shelf<K>(apis: Vec<Api<K>>, changes: &Arc<Notify>, memory: &Memory) -> (Shelf<K>, Vec<Feed<K>>)
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
+fn shelf<K: Watched>(apis: Vec<Api<K>>, changes: &Arc<Notify>, memory: &Memory) -> (Shelf<K>, Vec<Feed<K>>) {
     let feeds = apis.into_iter().map(|api| feed(api, changes.clone(), memory.clone()));
     let feeds = feeds.collect::<Vec<_>>();
     let stores = feeds.iter().map(|feed| feed.store.clone()).collect();
@@ -190,10 +198,7 @@ where
     (Shelf { stores, listed }, feeds)
 }
 
-fn feed<K>(api: Api<K>, changes: Arc<Notify>, memory: Memory) -> Feed<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
+fn feed<K: Watched>(api: Api<K>, changes: Arc<Notify>, memory: Memory) -> Feed<K> {
     let (store, writer) = reflector::store();
     let listed = Listed::default();
     let done = listed.clone();

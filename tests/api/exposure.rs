@@ -70,6 +70,16 @@ async fn an_instance_is_exposed_unless_a_gateway_or_cert_manager_says_no() {
     says(&stage, "Certificate", "Ready", "False", "DoesNotExist").await;
     let message = stage.says(KIND, "main", "Exposed", "False", "CertificateNotReady").await;
     assert_eq!(message, "Certificate main-dependency-proxy: DoesNotExist in its words");
+    let tls = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "main-dependency-proxy-tls"},
+        "stringData": {"tls.crt": "a certificate", "tls.key": "its key"}});
+    stage.apply(tls).await;
+    says(&stage, "Certificate", "Ready", "False", "RequestChanged").await;
+    stage.says(KIND, "main", "Ready", "True", "AllReplicasReady").await;
+    let message = stage.says(KIND, "main", "Exposed", "True", "Exposed").await;
+    let awaited = "the certificate is served as it was, a new one is awaited: Certificate main-dependency-proxy: \
+        RequestChanged in its words";
+    assert!(message.contains(awaited), "{message}");
     says(&stage, "Certificate", "Ready", "True", "Ready").await;
     let address = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
     stage.patch_status("Ingress", CHILD, address).await;

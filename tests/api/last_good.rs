@@ -68,8 +68,7 @@ async fn a_bad_edit_is_said_not_to_serve_and_what_it_takes_away_is_gone() {
 }
 
 #[tokio::test]
-async fn groups_of_a_refused_instance_change_and_those_of_one_that_was_never_seen_good_say_that_they_do_not()
-{
+async fn groups_of_a_refused_instance_change_also_with_the_next_operator() {
     let Some((mut stage, _pod)) = served_team().await else { return };
     let storage = |storage: Value| json!({"spec": {"storage": storage}});
     let bad = storage(json!({"ephemeral": null, "gcs": {"bucket": "later"}}));
@@ -88,13 +87,60 @@ async fn groups_of_a_refused_instance_change_and_those_of_one_that_was_never_see
     stage.delete("Service", "main-dependency-proxy").await;
     stage.comes("Service", "main-dependency-proxy").await;
 
-    // The next operator does not know what was good.
+    // What was good, the next operator reads where the pods read it.
     stage.operator.terminate().await;
     stage.operator.start_again();
-    let message = stage.says(GROUP, "team", "Programmed", "Unknown", "DependencyNotReady").await;
-    assert!(message.contains("no change reaches its pods, which serve what they had"), "{message}");
-    assert_eq!(config(&stage).await.groups["team-a"].members.len(), 1);
+    stage.apply(team(&["alice", "bob"], "hub")).await;
+    stage
+        .until(GROUP, "team", "has its change in the pods", |object| {
+            is_current(object) && object["metadata"]["generation"] == 3
+        })
+        .await;
+    assert_eq!(config(&stage).await.groups["team-a"].members.len(), 2);
+    let message = stage.says("DependencyProxy", "main", "Accepted", "False", "Unsupported").await;
+    assert!(message.ends_with("its last good version is served"), "{message}");
     stage.patch("DependencyProxy", "main", storage(json!({"ephemeral": {}, "gcs": null}))).await;
     stage.says("DependencyProxy", "main", "Ready", "True", "AllReplicasReady").await;
     stage.says(GROUP, "team", "Ready", "True", "Programmed").await;
+}
+
+#[tokio::test]
+async fn what_went_bad_before_or_while_an_operator_was_away_stays_as_it_was_with_the_next_one() {
+    let Some((mut stage, _pod)) = served_team().await else { return };
+    for (name, path) in [("edited", "team-b"), ("deleted", "team-c"), ("again", "team-d")] {
+        stage.apply(group(name, path)).await;
+        stage.says(GROUP, name, "Ready", "True", "Programmed").await;
+    }
+    stage.apply(team(&["alice"], "typo")).await;
+    stage.says(GROUP, "team", "Programmed", "False", "OlderVersion").await;
+    stage.operator.kill();
+    let bad = |name: &str, path: &str| {
+        let mut group = group(name, path);
+        group["spec"]["upstreamRef"] = json!({"name": "typo"});
+        group
+    };
+    stage.apply(bad("edited", "team-b")).await;
+    let made = async || stage.comes(GROUP, "again").await["metadata"]["creationTimestamp"].clone();
+    let before = made().await;
+    stage.delete(GROUP, "deleted").await;
+    // Whether it is the same is told by the second in which it was made.
+    while made().await == before {
+        stage.delete(GROUP, "again").await;
+        stage.goes(GROUP, "again").await;
+        stage.apply(bad("again", "team-d")).await;
+    }
+    stage.operator.start_again();
+    // When this is served, the new operator has written documents.
+    stage.apply(group("late", "team-e")).await;
+    stage.says(GROUP, "late", "Ready", "True", "Programmed").await;
+    let groups = config(&stage).await.groups;
+    assert_eq!(groups.keys().collect::<Vec<_>>(), ["team-a", "team-b", "team-e"]);
+    let members = groups["team-a"].members.iter().map(|member| member.subject.clone());
+    assert_eq!(members.collect::<Vec<_>>(), [Subject::User("alice".to_owned())]);
+    assert_eq!(groups["team-a"].upstream.id.name, "hub");
+    for name in ["team", "edited"] {
+        stage.says(GROUP, name, "ResolvedRefs", "False", "UpstreamNotFound").await;
+        stage.says(GROUP, name, "Programmed", "False", "OlderVersion").await;
+    }
+    stage.says(GROUP, "again", "Programmed", "False", "NotServed").await;
 }

@@ -260,6 +260,36 @@ async fn what_the_api_server_fails_to_do_is_tried_again_and_no_error_of_the_oper
 }
 
 #[tokio::test]
+async fn while_pods_cannot_be_listed_the_rest_is_told() {
+    let Some(mut stage) = Stage::new().await else { return };
+    let Some(relay) = behind_a_relay(&mut stage).await else { return };
+    stage.apply(proxy("main")).await;
+    stage.apply(group("team", "team-a")).await;
+    let _pod = FakePod::of(&stage, "main").await;
+    stage.says("DependencyProxyGroup", "team", "Ready", "True", "Programmed").await;
+    stage.says("DependencyProxy", "main", "Ready", "True", "AllReplicasReady").await;
+    relay.fail_for("pods");
+    let annotation = json!({"metadata": {"annotations": {"dependencyproxy.dev/purge": "now"}}});
+    stage.patch("DependencyProxyGroup", "team", annotation).await;
+    let message = stage.says("DependencyProxyGroup", "team", "Purged", "Unknown", "Pending").await;
+    assert!(message.contains("no pod of DependencyProxy"), "{message}");
+    let bad = json!({"spec": {"storage": {"ephemeral": null, "gcs": {"bucket": "later"}}}});
+    stage.patch("DependencyProxy", "main", bad).await;
+    stage.says("DependencyProxy", "main", "Accepted", "False", "Unsupported").await;
+    // It may well be so still.
+    stage.says("DependencyProxy", "main", "Available", "True", "MinimumReplicasAvailable").await;
+    let said = stage.get("DependencyProxy", "main").await.unwrap();
+    assert_eq!(said["status"]["version"], "1.2.3");
+    stage.apply(proxy("second")).await;
+    let message = stage.says("DependencyProxy", "second", "Available", "Unknown", "PodsNotListed").await;
+    assert!(message.starts_with("the API server does not list the pods: "), "{message}");
+    relay.resume();
+    let is_done = |team: &Value| team["status"]["purged"] == "now";
+    stage.until("DependencyProxyGroup", "team", "is purged", is_done).await;
+    stage.says("DependencyProxy", "second", "Available", "False", "MinimumReplicasUnavailable").await;
+}
+
+#[tokio::test]
 async fn an_operator_that_was_cut_off_from_the_api_server_for_a_minute_goes_on_when_it_is_back() {
     let Some(mut stage) = Stage::new().await else { return };
     let Some(relay) = behind_a_relay(&mut stage).await else { return };

@@ -117,7 +117,7 @@ async fn hand_out(
     };
     let api = Api::<Secret>::namespaced(context.client.clone(), &id.namespace);
     let kept = api.get_opt(&credentials_secret(&id).name).await?;
-    let username = format!("{}.{}", id.namespace, id.name);
+    let username = id.dotted();
     let before =
         kept.as_ref().map_or_else(|| Credentials::none(&username), |s| Credentials::of(s, &username));
     let now = context.now();

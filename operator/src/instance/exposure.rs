@@ -1,4 +1,4 @@
-//! What gateways, ingress controllers and cert-manager say of the objects that were made for them, in words.
+//! What gateways and ingress controllers say of the objects that were made for them, in words.
 //!
 //! Who says nothing keeps nobody from being ready: not all of them write a status.
 
@@ -9,14 +9,13 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
-use super::certificate::said;
 use super::plan::child;
-use crate::optional::{Optional, certificate, http_route};
+use crate::optional::{Optional, http_route};
 use crate::world::id_of;
 
 /// What is said of one object.
 #[derive(Debug, PartialEq, Eq)]
-enum Word {
+pub(super) enum Word {
     Yes,
     /// Nothing, or something that one should know.
     Remark(String),
@@ -32,7 +31,7 @@ pub(super) struct Exposure {
 }
 
 impl Exposure {
-    fn add(&mut self, word: Word) {
+    pub(super) fn add(&mut self, word: Word) {
         match word {
             Word::Yes => {}
             Word::Remark(text) => self.remarks.push(text),
@@ -65,42 +64,46 @@ pub(super) async fn look(
             exposure.add(of_ingress(&ingress));
         }
     }
-    if spec.tls.as_ref().is_some_and(|tls| tls.issuer_ref.is_some()) && optional.cert_manager {
-        let api = Api::namespaced_with(client.clone(), &id.namespace, &certificate());
-        if let Some(certificate) = api.get_opt(&name).await? {
-            exposure.add(of_certificate(&certificate));
-        }
-    }
     Ok(exposure)
 }
 
 /// One gateway that does not take a route is enough: it was asked to.
 fn of_route(route: &DynamicObject) -> Word {
     let name = route.name_any();
-    let parents = route.data["status"]["parents"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut is_accepted = false;
-    for parent in parents {
+    let list = |list: &Value| list.as_array().cloned().unwrap_or_default();
+    let mut takers = Vec::new();
+    for parent in list(&route.data["status"]["parents"]) {
+        let gateway = gateway(&parent["parentRef"], route);
         for condition in conditions(&parent["conditions"], route) {
             let is_known = matches!(condition.type_.as_str(), "Accepted" | "ResolvedRefs");
             if is_known && condition.status == "False" {
-                let text =
-                    format!("HTTPRoute {name}: {} says {}", gateway(parent, route), because(&condition));
+                let text = format!("HTTPRoute {name}: {gateway} says {}", because(&condition));
                 return Word::No("RouteNotAccepted", text);
             }
-            is_accepted |= condition.type_ == "Accepted" && condition.status == "True";
+            if condition.type_ == "Accepted" && condition.status == "True" {
+                takers.push(gateway.clone());
+            }
         }
     }
-    if is_accepted {
+    if takers.is_empty() {
+        return Word::Remark(format!("no gateway has said yet whether it takes HTTPRoute {name}"));
+    }
+    let asked = list(&route.data["spec"]["parentRefs"]);
+    let asked = asked.iter().map(|reference| gateway(reference, route));
+    let silent = asked.filter(|gateway| !takers.contains(gateway)).collect::<Vec<_>>();
+    if silent.is_empty() {
         return Word::Yes;
     }
-    Word::Remark(format!("no gateway has said yet whether it takes HTTPRoute {name}"))
+    Word::Remark(format!("nothing is said yet of whether HTTPRoute {name} is taken by {}", silent.join(", ")))
 }
 
-fn gateway(parent: &Value, route: &DynamicObject) -> String {
-    let reference = &parent["parentRef"];
+/// A gateway, or a listener of it.
+fn gateway(reference: &Value, route: &DynamicObject) -> String {
     let text = |key: &str| reference[key].as_str();
     let namespace = text("namespace").map_or_else(|| route.namespace().unwrap_or_default(), str::to_owned);
-    format!("{} {namespace}/{}", text("kind").unwrap_or("Gateway"), text("name").unwrap_or_default())
+    let listener = text("sectionName").map(|name| format!(" ({name})")).unwrap_or_default();
+    let (kind, name) = (text("kind").unwrap_or("Gateway"), text("name").unwrap_or_default());
+    format!("{kind} {namespace}/{name}{listener}")
 }
 
 fn of_ingress(ingress: &Ingress) -> Word {
@@ -112,21 +115,8 @@ fn of_ingress(ingress: &Ingress) -> Word {
     Word::Remark(format!("Ingress {} has no address yet", ingress.name_any()))
 }
 
-fn of_certificate(certificate: &DynamicObject) -> Word {
-    let name = certificate.name_any();
-    let conditions = conditions(&certificate.data["status"]["conditions"], certificate);
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
-    let why = said(certificate);
-    match (ready.map(|condition| condition.status.as_str()), why) {
-        (Some("True"), None) => Word::Yes,
-        (Some("True"), Some(why)) => Word::Remark(format!("Certificate {name} is not renewed: {why}")),
-        (Some("False"), Some(why)) => Word::No("CertificateNotReady", format!("Certificate {name}: {why}")),
-        _ => Word::Remark(format!("cert-manager has not said yet whether Certificate {name} is ready")),
-    }
-}
-
 /// Those that are said of the object as it is now.
-fn conditions(list: &Value, object: &DynamicObject) -> Vec<Condition> {
+pub(super) fn conditions(list: &Value, object: &DynamicObject) -> Vec<Condition> {
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
     let list = list.iter().filter_map(|value| serde_json::from_value::<Condition>(value.clone()).ok());
     let is_current = |condition: &Condition| {
@@ -150,9 +140,11 @@ mod tests {
             "observedGeneration": generation, "lastTransitionTime": "2026-01-02T03:04:05Z"})
     }
 
-    fn object(status: Value) -> DynamicObject {
+    /// A route that asks these gateways, and what is said of it.
+    fn route(asked: &Value, status: Value) -> DynamicObject {
         let metadata = json!({"name": "main", "namespace": "n", "generation": 2});
-        serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap()
+        let spec = json!({"parentRefs": asked});
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": status})).unwrap()
     }
 
     type Said = (&'static str, &'static str, &'static str, Option<i64>);
@@ -170,7 +162,8 @@ mod tests {
         let yes = ("Accepted", "True", "Accepted", Some(2));
         let silence = || Word::Remark("no gateway has said yet whether it takes HTTPRoute main".to_owned());
         let no = |text: &str| Word::No("RouteNotAccepted", format!("HTTPRoute main: {text}"));
-        assert_eq!(of_route(&object(Value::Null)), silence());
+        let asked = json!([{"name": "web"}]);
+        assert_eq!(of_route(&route(&asked, Value::Null)), silence());
         for (parents, expected) in [
             (vec![], silence()),
             (vec![web(&[])], silence()),
@@ -191,29 +184,31 @@ mod tests {
             // Of the route as it was before.
             (vec![web(&[("Accepted", "False", "NoMatchingParent", Some(1))])], silence()),
         ] {
-            assert_eq!(of_route(&object(json!({"parents": parents}))), expected);
+            assert_eq!(of_route(&route(&asked, json!({"parents": parents}))), expected);
         }
     }
 
     #[test]
-    fn a_certificate_is_as_cert_manager_says() {
-        let ready = ("Ready", "True", "Ready", Some(2));
-        let silence =
-            || Word::Remark("cert-manager has not said yet whether Certificate main is ready".to_owned());
-        let no = |text: &str| Word::No("CertificateNotReady", format!("Certificate main: {text}"));
-        for (said, expected) in [
-            (vec![], silence()),
-            (vec![ready], Word::Yes),
-            (vec![ready, ("Issuing", "True", "Renewing", None)], Word::Yes),
-            (vec![ready, ("Issuing", "False", "Issued", None)], Word::Yes),
-            (
-                vec![ready, ("Issuing", "False", "Failed", None)],
-                Word::Remark("Certificate main is not renewed: Failed what Failed means".to_owned()),
-            ),
-            (vec![("Ready", "False", "DoesNotExist", Some(2))], no("DoesNotExist what DoesNotExist means")),
-            (vec![("Ready", "False", "DoesNotExist", Some(1))], silence()),
+    fn of_several_gateways_the_silent_ones_are_named() {
+        let silent = |names: &str| {
+            Word::Remark(format!("nothing is said yet of whether HTTPRoute main is taken by {names}"))
+        };
+        let yes = said_of(&[("Accepted", "True", "Accepted", Some(2))]);
+        let old = said_of(&[("Accepted", "True", "Accepted", Some(1))]);
+        let (web, tls) = (json!({"name": "web"}), json!({"name": "web", "sectionName": "tls"}));
+        let infra = json!({"name": "b", "namespace": "infra"});
+        let taken = |reference: &Value| json!({"parentRef": reference, "conditions": yes});
+        let was_taken = json!({"parentRef": tls, "conditions": old});
+        // As a controller may write it.
+        let whole =
+            json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "n", "name": "web"});
+        let all = json!([web, tls, infra]);
+        for (parents, expected) in [
+            (vec![taken(&whole)], silent("Gateway n/web (tls), Gateway infra/b")),
+            (vec![taken(&web), taken(&infra), was_taken], silent("Gateway n/web (tls)")),
+            (vec![taken(&tls), taken(&infra), taken(&web)], Word::Yes),
         ] {
-            assert_eq!(of_certificate(&object(json!({"conditions": said_of(&said)}))), expected);
+            assert_eq!(of_route(&route(&all, json!({"parents": parents}))), expected);
         }
     }
 

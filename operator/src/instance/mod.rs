@@ -85,7 +85,13 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
         Ok(_) => {}
         Err(reason) => refusal = Some(reason.clone()),
     }
-    let pods = Pods::look(&context.client, &context.http, &id).await?;
+    let pods = match Pods::look(&context.client, &context.http, &id).await {
+        Ok(pods) => pods,
+        Err(error) => {
+            write_status(&proxy, &rendering, refusal, optional, Err(&error), &context).await?;
+            return Err(error.into());
+        }
+    };
     let is_pushed = match rendering.hash() {
         Some(hash) if planned.is_ok() && !is_suspended => push(&uid, hash, &pods, &context).await?,
         _ => true,
@@ -96,7 +102,8 @@ pub async fn reconcile(proxy: Arc<DependencyProxy>, context: Arc<Context>) -> Re
     let report = Report { is_served, rendering: pushed, upstreams: pods.upstreams() };
     context.memory.reports.add(&uid, report);
     let all_known = pods.upstreams().values().all(|upstream| upstream.reachable.is_some());
-    let settled = write_status(&proxy, &rendering, refusal, optional, &pods, &context).await? && all_known;
+    let settled = write_status(&proxy, &rendering, refusal, optional, Ok(&pods), &context).await?;
+    let settled = settled && all_known;
     Ok(Action::requeue(match (is_pushed && !is_waiting, settled) {
         (false, _) => SOON,
         (true, false) => LATER,
@@ -231,7 +238,7 @@ async fn write_status(
     rendering: &Rendering,
     refusal: Option<Refusal>,
     optional: Optional,
-    pods: &Pods,
+    pods: Result<&Pods, &kube::Error>,
     context: &Context,
 ) -> Result<bool, Error> {
     let id = &id_of(proxy);
@@ -241,16 +248,18 @@ async fn write_status(
     let service = Api::<Service>::namespaced(context.client.clone(), &id.namespace).get_opt(&name).await?;
     let problems = rendering.problems.get(&(Kind::DependencyProxy, id.clone()));
     let api = Api::<DependencyProxy>::namespaced(context.client.clone(), &id.namespace);
-    let missing = certificate::missing(proxy, optional, &context.client).await?;
+    let certificate = certificate::look(proxy, optional, &context.client).await?;
+    let mut exposure = exposure::look(proxy, optional, &context.client).await?;
+    exposure.add(certificate.word);
     let findings = Findings {
-        missing,
-        exposure: exposure::look(proxy, optional, &context.client).await?,
+        missing: certificate.missing,
+        exposure,
         proxy,
         rendering,
         refusal,
         problems: problems.map(Vec::as_slice).unwrap_or_default(),
         // Without a cleanup there are no pods of one to look for.
-        cleanup: if has_cleanup(&proxy.spec.storage) {
+        cleanup: if has_cleanup(&proxy.spec.storage) && pods.is_ok() {
             cleanup::last(&context.client, id).await?
         } else {
             None

@@ -5,11 +5,13 @@ use crds::{CleanupStatus, DependencyProxy, DependencyProxyStatus, Storage};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::exposure::Exposure;
 use super::plan::Refusal;
 use super::trouble::{not_made, waiting};
 use crate::condition::{Conditions, State};
+use crate::context::is_passing;
 use crate::optional::Optional;
 use crate::pods::Pods;
 use crate::world::Rendering;
@@ -27,7 +29,8 @@ pub(super) struct Findings<'a> {
     pub problems: &'a [Problem],
     pub deployment: Option<&'a Deployment>,
     pub service: Option<&'a Service>,
-    pub pods: &'a Pods,
+    /// Or why they are not known.
+    pub pods: Result<&'a Pods, &'a kube::Error>,
     /// The cleanup that ended last, of which a pod is left.
     pub cleanup: Option<CleanupStatus>,
     /// Something that pods wait for, in words: they say only that they are being made.
@@ -42,8 +45,13 @@ pub(super) fn status(findings: &Findings<'_>) -> DependencyProxyStatus {
     let before = proxy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut conditions = Conditions::of(before, proxy.metadata.generation, findings.now);
     accepted(&mut conditions, findings);
-    available(&mut conditions, findings);
-    storage_reachable(&mut conditions, findings);
+    match findings.pods {
+        Ok(pods) => {
+            available(&mut conditions, findings, pods);
+            storage_reachable(&mut conditions, findings, pods);
+        }
+        Err(error) => unlisted(&mut conditions, before, error),
+    }
     exposed(&mut conditions, findings);
     let wanted = ["Accepted", "Available", "StorageReachable", "Exposed"];
     if !proxy.spec.enabled {
@@ -51,14 +59,10 @@ pub(super) fn status(findings: &Findings<'_>) -> DependencyProxyStatus {
     }
     let (reason, message) = well(findings);
     let ready = conditions.sum_up(&wanted, reason, &message);
-    let hash = findings.rendering.hash().unwrap_or_default();
-    let current = findings.pods.all_have(hash);
-    let ready_pods = || findings.pods.ready().filter_map(|seen| seen.status.as_ref());
-    DependencyProxyStatus {
+    let said = proxy.status.clone().unwrap_or_default();
+    let status = DependencyProxyStatus {
         observed_generation: proxy.metadata.generation,
         ready: Some(ready),
-        replicas: Some(i32::try_from(findings.pods.all.len()).unwrap_or(i32::MAX)),
-        ready_replicas: Some(i32::try_from(findings.pods.that_have(hash)).unwrap_or(i32::MAX)),
         selector: Some(crate::pods::selector(&crate::world::id_of(proxy))),
         groups: findings
             .rendering
@@ -66,16 +70,36 @@ pub(super) fn status(findings: &Findings<'_>) -> DependencyProxyStatus {
             .as_ref()
             .map(|config| i32::try_from(config.groups.len()).unwrap_or(i32::MAX)),
         storage: Some(storage_kind(&proxy.spec.storage).to_owned()),
-        config_hash: current.then(|| hash.to_owned()),
         config_bytes: i64::try_from(findings.rendering.documents.len()).ok(),
-        version: ready_pods().next().map(|status| status.version.clone()),
-        key_ids: findings.pods.shared_keys().into_iter().rev().take(16).collect(),
         // It is told until another one has ended, though its pod is gone.
-        cleanup: findings
-            .cleanup
-            .clone()
-            .or_else(|| proxy.status.as_ref().and_then(|status| status.cleanup.clone())),
+        cleanup: findings.cleanup.clone().or(said.cleanup),
         conditions: conditions.finish(),
+        ..said
+    };
+    let Ok(pods) = findings.pods else { return status };
+    let hash = findings.rendering.hash().unwrap_or_default();
+    let mut ready_pods = pods.ready().filter_map(|seen| seen.status.as_ref());
+    DependencyProxyStatus {
+        replicas: Some(i32::try_from(pods.all.len()).unwrap_or(i32::MAX)),
+        ready_replicas: Some(i32::try_from(pods.that_have(hash)).unwrap_or(i32::MAX)),
+        config_hash: pods.all_have(hash).then(|| hash.to_owned()),
+        version: ready_pods.next().map(|status| status.version.clone()),
+        key_ids: pods.shared_keys().into_iter().rev().take(16).collect(),
+        ..status
+    }
+}
+
+/// What was said of the pods holds while the API server is busy for a moment.
+fn unlisted(conditions: &mut Conditions, before: &[Condition], error: &kube::Error) {
+    let said = match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
+    };
+    for kind in ["Available", "Progressing", "StorageReachable"] {
+        if !is_passing(error) || before.iter().all(|condition| condition.type_ != kind) {
+            let message = format!("the API server does not list the pods: {said}");
+            conditions.set(kind, State::Unknown, "PodsNotListed", message);
+        }
     }
 }
 
@@ -120,15 +144,15 @@ fn accepted(conditions: &mut Conditions, findings: &Findings<'_>) {
 }
 
 /// Pods that are ready and have the documents, beside those that are wanted.
-fn available(conditions: &mut Conditions, findings: &Findings<'_>) {
+fn available(conditions: &mut Conditions, findings: &Findings<'_>, pods: &Pods) {
     let spec = &findings.proxy.spec;
     let deployed = findings.deployment.and_then(|deployment| deployment.spec.replicas);
     let wanted = deployed.or(spec.replicas).unwrap_or(1);
-    let ready = findings.pods.ready().count();
-    let current = findings.pods.that_have(findings.rendering.hash().unwrap_or_default());
+    let ready = pods.ready().count();
+    let current = pods.that_have(findings.rendering.hash().unwrap_or_default());
     let wanted = usize::try_from(wanted).unwrap_or_default();
     let trouble = || {
-        let known = waiting(findings.pods).or_else(|| findings.deployment.and_then(not_made));
+        let known = waiting(pods).or_else(|| findings.deployment.and_then(not_made));
         let missing = findings.missing.clone();
         missing.or(known).unwrap_or_else(|| "pods are starting".to_owned())
     };
@@ -166,8 +190,8 @@ fn is_rolled_out(deployment: &Deployment) -> bool {
         && status.replicas.unwrap_or_default() == status.updated_replicas.unwrap_or_default()
 }
 
-fn storage_reachable(conditions: &mut Conditions, findings: &Findings<'_>) {
-    let store = findings.pods.store();
+fn storage_reachable(conditions: &mut Conditions, findings: &Findings<'_>, pods: &Pods) {
+    let store = pods.store();
     match store.and_then(|store| store.reachable) {
         Some(false) => {
             let store = store.cloned().unwrap_or_default();

@@ -61,6 +61,23 @@ pub fn keys_secret(instance: &ObjectId) -> ObjectId {
     }
 }
 
+/// The file of an instance's documents in their Secret.
+pub const DOCUMENTS: &str = "documents.yaml.gz";
+/// The same of the store's credentials.
+pub const STORAGE: &str = "storage.yaml";
+
+/// The Secret from which an instance's pods read their documents.
+#[must_use]
+pub fn documents_secret(instance: &ObjectId) -> String {
+    format!("{}-dependency-proxy-documents", instance.name)
+}
+
+/// The same for the store's credentials.
+#[must_use]
+pub fn storage_secret(instance: &ObjectId) -> String {
+    format!("{}-dependency-proxy-storage", instance.name)
+}
+
 impl Collection {
     /// Sorts what is watched now. Objects that are being deleted are gone.
     #[must_use]

@@ -45,11 +45,7 @@ impl<'a> Draft<'a> {
         keys: Option<&Rendering>,
     ) -> Option<Self> {
         let proxy = members.proxy.clone()?;
-        let options = Options {
-            instance: Some(id_of(proxy.as_ref())),
-            https_proxy: proxy.spec.egress.https_proxy.clone(),
-            http_proxy: proxy.spec.egress.http_proxy.clone(),
-        };
+        let options = options(&proxy);
         let of_instance = || members.keys().and_then(|id| instance_key(sources.contents, &id));
         let key = keys.map_or_else(|| of_instance().unwrap_or_default(), |keys| keys.key.clone());
         let (pages, storage) = (BTreeMap::new(), BTreeMap::new());
@@ -239,6 +235,15 @@ impl<'a> Draft<'a> {
         let egress = format!("{:?}", self.options);
         let pages = self.pages.values().chain(self.storage.values()).map(|page| page.digest.as_bytes());
         fingerprint(&std::iter::once(egress.as_bytes()).chain(pages).collect::<Vec<_>>())
+    }
+}
+
+/// How the pods of an instance judge.
+pub(super) fn options(proxy: &DependencyProxy) -> Options {
+    Options {
+        instance: Some(id_of(proxy)),
+        https_proxy: proxy.spec.egress.https_proxy.clone(),
+        http_proxy: proxy.spec.egress.http_proxy.clone(),
     }
 }
 

@@ -7,6 +7,7 @@ mod collect;
 mod contents;
 mod draft;
 mod narrow;
+mod recall;
 mod rendered;
 mod rendering;
 mod settle;
@@ -23,7 +24,10 @@ use kube::{Client, Resource};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-pub use collect::{Members, credentials_secret, id_of, keys_secret, named};
+pub use collect::{
+    DOCUMENTS, Members, STORAGE, credentials_secret, documents_secret, id_of, keys_secret, named,
+    storage_secret,
+};
 pub use rendered::CREDENTIALS;
 pub use rendering::Rendering;
 pub use verdict::{Facts, Serving, Verdict};
@@ -34,6 +38,7 @@ use crate::watch::Sight;
 use collect::Collection;
 use contents::Contents;
 use draft::Sources;
+use recall::recall;
 use rendered::Renderings;
 use rendering::render;
 
@@ -163,6 +168,13 @@ impl Maker {
 
     async fn make(&mut self) -> Result<World, kube::Error> {
         let collection = Collection::of(&self.sight);
+        for (id, members) in &collection.instances {
+            if !self.instances.contains_key(id)
+                && let Some(before) = recall(&self.client, members, &self.sight.upstreams).await?
+            {
+                self.instances.insert(id.clone(), Arc::new(before));
+            }
+        }
         // What is served as it last was good refers to others than what is there now.
         let served = || self.instances.values().map(|rendering| &rendering.served);
         let all = || collection.instances.values().chain(std::iter::once(&collection.loose)).chain(served());

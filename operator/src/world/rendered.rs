@@ -9,12 +9,16 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 const TOKEN: &str = "dependencyproxy.dev/token";
 /// Type of the Secret in which a binding's credentials are.
 pub const CREDENTIALS: &str = "dependencyproxy.dev/credentials";
+
+/// Begins a document.
+const MARK: &str = "--- ";
 
 /// One object as it stands in the documents.
 pub struct Rendered {
@@ -32,13 +36,28 @@ pub struct Rendered {
 
 impl Rendered {
     fn of(kind: Kind, id: ObjectId, value: &Value) -> Arc<Self> {
-        let text = format!("--- {value}\n");
+        let text = format!("{MARK}{value}\n");
         let (documents, _) = config::parse(&text, "documents", Origin::Rendered);
         let digest = fingerprint(&[text.as_bytes()]);
         let texts = value.get("stringData").and_then(Value::as_object);
         let tokens = texts.into_iter().flat_map(Map::keys).filter_map(|name| name.strip_prefix("hash."));
         let tokens = tokens.map(str::to_owned).collect();
         Arc::new(Self { kind, id, text, documents, digest, tokens })
+    }
+
+    /// Reads a document as it was rendered.
+    pub(super) fn read(line: &str) -> Option<Arc<Self>> {
+        let value = serde_json::from_str::<Value>(line.strip_prefix(MARK)?).ok()?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let kind = Kind::named(value["kind"].as_str()?)?;
+        let namespace = text(&value["metadata"]["namespace"]).unwrap_or_default();
+        let id = ObjectId { namespace, name: text(&value["metadata"]["name"])? };
+        Some(Self::of(kind, id, &value))
+    }
+
+    /// The object that was rendered.
+    pub(super) fn object<K: DeserializeOwned>(&self) -> Option<K> {
+        serde_json::from_str(self.text.strip_prefix(MARK)?).ok()
     }
 }
 

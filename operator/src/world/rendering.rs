@@ -39,7 +39,7 @@ pub struct Rendering {
     /// What passwords are hashed under.
     pub(super) key: Vec<u8>,
     /// Over the objects as they are there.
-    input: String,
+    pub(super) input: String,
 }
 
 impl Rendering {

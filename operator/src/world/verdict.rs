@@ -86,7 +86,7 @@ pub(super) fn of_instance(
         bench.note(world, Kind::DependencyProxyGroup, id, group.metadata.generation, facts);
     }
     for (id, registry) in &members.registries {
-        let name = format!("{}.{}", id.namespace, id.name);
+        let name = id.dotted();
         let served = rendering.config.as_ref().and_then(|config| config.registries.get(&name));
         let facts = served.map(|registry| {
             let upstreams = registry.upstreams.iter().map(|upstream| upstream.id.to_string()).collect();
@@ -216,7 +216,7 @@ impl<'a> Bench<'a> {
         let group = match kind {
             Kind::DependencyProxyGroup => self.groups.get(id).copied(),
             Kind::VirtualRegistry => {
-                let registry = config.registries.get(&format!("{}.{}", id.namespace, id.name));
+                let registry = config.registries.get(&id.dotted());
                 registry.map(|registry| &registry.group)
             }
             Kind::PullBinding => self.groups.get(self.bindings.get(id)?).copied(),

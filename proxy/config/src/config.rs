@@ -52,6 +52,21 @@ pub struct ObjectId {
     pub name: String,
 }
 
+impl ObjectId {
+    /// `namespace.name`, as ids of virtual registries, user names of bindings and keys of the store have it.
+    #[must_use]
+    pub fn dotted(&self) -> String {
+        format!("{}.{}", self.namespace, self.name)
+    }
+
+    /// Reads it again: a namespace has no dot (RFC 1123 label), a name may.
+    #[must_use]
+    pub fn of_dotted(text: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('.')?;
+        Some(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -290,7 +305,7 @@ impl VirtualRegistry {
     /// What stands in image names: `<namespace>.<name>`.
     #[must_use]
     pub fn registry_id(&self) -> String {
-        format!("{}.{}", self.id.namespace, self.id.name)
+        self.id.dotted()
     }
 }
 

@@ -50,9 +50,7 @@ pub(super) async fn upstream(
     note: &mut Note,
 ) -> Result<Response, Problem> {
     let asking = Asking::read(api, live, head, note).await?;
-    let target = id.split_once('.').map(|(namespace, name)| {
-        Target::Upstream(ObjectId { namespace: namespace.to_owned(), name: name.to_owned() })
-    });
+    let target = ObjectId::of_dotted(id).map(Target::Upstream);
     asking.purge(target, id, Role::Maintainer)
 }
 

@@ -96,10 +96,10 @@ impl Key<'_> {
             Self::Replicas => "_replicas".to_owned(),
             Self::Replica(address) => format!("_replicas/{address}"),
             Self::Upstreams => "_upstreams".to_owned(),
-            Self::Upstream(id, name) => format!("_upstreams/{}.{}/{name}", id.namespace, id.name),
+            Self::Upstream(id, name) => format!("_upstreams/{}/{name}", id.dotted()),
             Self::Tomb(digest) => format!("_tombs/{}", sharded(digest)),
             Self::Orphan(GroupOrigin { group, origin }) => {
-                format!("_orphans/{origin}/{}.{}", group.namespace, group.name)
+                format!("_orphans/{origin}/{}", group.dotted())
             }
             Self::Now => "_now".to_owned(),
             Self::Cleanup => "_cleanup".to_owned(),
@@ -118,7 +118,7 @@ fn sharded(digest: &Digest) -> String {
 /// `<origin>/<namespace.name>/<repository>`.
 fn held(holder: &Holder) -> String {
     let Holder { origin, group, repository } = holder;
-    format!("{origin}/{}.{}/{}", group.namespace, group.name, repository.as_str().replace('/', ":"))
+    format!("{origin}/{}/{}", group.dotted(), repository.as_str().replace('/', ":"))
 }
 
 /// What is listed together.
@@ -184,10 +184,11 @@ impl Named {
             ["_tags", origin, group, repository, tag] => {
                 Some(Self::Tag(holder(origin, group, repository)?, Tag::parse(tag).ok()?))
             }
-            ["_orphans", origin, group] => {
-                Some(Self::Orphan(GroupOrigin { group: object_id(group)?, origin: origin.to_owned() }))
-            }
-            ["_upstreams", id, name] => Some(Self::Upstream(object_id(id)?, name.to_owned())),
+            ["_orphans", origin, group] => Some(Self::Orphan(GroupOrigin {
+                group: ObjectId::of_dotted(group)?,
+                origin: origin.to_owned(),
+            })),
+            ["_upstreams", id, name] => Some(Self::Upstream(ObjectId::of_dotted(id)?, name.to_owned())),
             _ => None,
         }
     }
@@ -202,7 +203,7 @@ impl Named {
 }
 
 fn root(instance: &ObjectId) -> String {
-    format!("{}.{}/v1", instance.namespace, instance.name)
+    format!("{}/v1", instance.dotted())
 }
 
 fn digest(algorithm: &str, hex: &str) -> Option<Digest> {
@@ -211,13 +212,7 @@ fn digest(algorithm: &str, hex: &str) -> Option<Digest> {
 
 fn holder(origin: &str, group: &str, repository: &str) -> Option<Holder> {
     let repository = Name::parse(&repository.replace(':', "/")).ok()?;
-    Some(Holder { origin: origin.to_owned(), group: object_id(group)?, repository })
-}
-
-/// A namespace has no dot (RFC 1123 label), a name may.
-fn object_id(text: &str) -> Option<ObjectId> {
-    let (namespace, name) = text.split_once('.')?;
-    Some(ObjectId { namespace: namespace.to_owned(), name: name.to_owned() })
+    Some(Holder { origin: origin.to_owned(), group: ObjectId::of_dotted(group)?, repository })
 }
 
 #[cfg(test)]

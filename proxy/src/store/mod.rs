@@ -100,8 +100,7 @@ impl Store {
     /// When the folder cannot be made, or the bucket's settings are unusable. That a bucket cannot be reached is no
     /// error here: pulls go on without it.
     pub fn open(instance: &Instance, data_dir: &Path, metrics: Metrics, clock: Clock) -> Result<Self, Error> {
-        let blobs: PathBuf =
-            data_dir.join(format!("{}.{}/v1/blobs", instance.id.namespace, instance.id.name));
+        let blobs: PathBuf = data_dir.join(format!("{}/v1/blobs", instance.id.dotted()));
         let folder = Folder::open(blobs, data_dir.join("spool"), instance.local_size_limit, metrics.clone())?;
         Self::over(folder, instance, data_dir, metrics, clock)
     }

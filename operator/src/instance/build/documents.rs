@@ -8,16 +8,14 @@ use k8s_openapi::api::core::v1::Secret;
 use super::metadata;
 use crate::apply::Object;
 use crate::instance::plan::Plan;
-
-/// The file of the documents in their Secret.
-const FILE: &str = "documents.yaml.gz";
+use crate::world::{DOCUMENTS, STORAGE, documents_secret, storage_secret};
 
 /// The rendered documents.
 pub(super) fn documents(plan: &Plan) -> Object {
     Object::of(&Secret {
-        metadata: metadata(plan, format!("{}-documents", plan.name())),
+        metadata: metadata(plan, documents_secret(&plan.id)),
         type_: Some("Opaque".to_owned()),
-        data: Some(BTreeMap::from([(FILE.to_owned(), ByteString(plan.documents.clone()))])),
+        data: Some(BTreeMap::from([(DOCUMENTS.to_owned(), ByteString(plan.documents.clone()))])),
         ..Secret::default()
     })
 }
@@ -25,10 +23,9 @@ pub(super) fn documents(plan: &Plan) -> Object {
 /// The store's credentials, apart from the documents: pods take them at their start only.
 pub(super) fn storage(plan: &Plan) -> Option<Object> {
     (!plan.storage.is_empty()).then(|| {
-        let data =
-            BTreeMap::from([("storage.yaml".to_owned(), ByteString(plan.storage.clone().into_bytes()))]);
+        let data = BTreeMap::from([(STORAGE.to_owned(), ByteString(plan.storage.clone().into_bytes()))]);
         Object::of(&Secret {
-            metadata: metadata(plan, format!("{}-storage", plan.name())),
+            metadata: metadata(plan, storage_secret(&plan.id)),
             type_: Some("Opaque".to_owned()),
             data: Some(data),
             ..Secret::default()
