@@ -19,6 +19,7 @@ mod freshness;
 mod ground;
 mod limited;
 mod memory;
+mod new_replica;
 mod outage;
 mod rendezvous;
 mod replicas;
@@ -32,7 +33,7 @@ use figure::Figure;
 const MIB: usize = 1024 * 1024;
 
 /// What `make bench ARGS=name` may name, in the order of the table.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "single-flight",
     "limited",
     "unlimited",
@@ -46,6 +47,7 @@ const NAMES: [&str; 14] = [
     "killed",
     "day",
     "first-byte",
+    "new-replica",
     "sweep",
 ];
 
@@ -83,6 +85,7 @@ async fn measure(name: &str) -> Vec<Figure> {
         "killed" => vec![replicas::killed().await],
         "day" => vec![replicas::a_day().await],
         "first-byte" => replicas::first_byte().await,
+        "new-replica" => new_replica::first_pull().await,
         "sweep" => vec![sweep::sweep().await],
         _ => Vec::new(),
     }
