@@ -70,7 +70,7 @@ impl Cache {
 
     /// What somebody else has found out meanwhile. Where there was no record, any was written after the question, whatever
     /// the clocks say; else it is good for as long as a check is, if there is a copy of what it names.
-    async fn written(&self, check: &Check) -> Option<Arc<TagRecord>> {
+    async fn written(self: &Arc<Self>, check: &Check) -> Option<Arc<TagRecord>> {
         let record = self.or_empty("tag", self.store.tag_anew(&check.holder, &check.tag).await)?;
         if check.is_cold {
             return Some(record);
@@ -80,8 +80,18 @@ impl Cache {
     }
 
     async fn ask(self: &Arc<Self>, check: &Check, mine: Mine) -> Result<Said, Reason> {
-        let Check { client, holder, tag, patience, .. } = check;
-        let head = match self.head(client, holder, by_tag(tag), *patience).await {
+        let head = self.head(&check.client, &check.holder, by_tag(&check.tag), check.patience).await;
+        self.heard(check, head, mine)
+    }
+
+    /// Takes note of what upstream has answered.
+    pub(super) fn heard(
+        self: &Arc<Self>,
+        check: &Check,
+        head: Result<ManifestHead, Reason>,
+        mine: Mine,
+    ) -> Result<Said, Reason> {
+        let head = match head {
             Ok(head) => Some(head),
             Err(Reason::NoHead) => None,
             Err(reason) => return Err(reason),
@@ -91,7 +101,7 @@ impl Cache {
             let claim = mine.is_claimed().then(|| Arc::new(mine));
             return Ok(Said { head, is_written: false, _claim: claim });
         };
-        if let Some(write) = self.store.put_tag(holder, tag, record, check.validity.length()) {
+        if let Some(write) = self.store.put_tag(&check.holder, &check.tag, record, check.validity.length()) {
             let cache = self.clone();
             // Behind the answer of who asks. Other replicas wait for it: they read it.
             tokio::spawn(async move {

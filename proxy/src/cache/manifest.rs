@@ -83,33 +83,40 @@ impl Cache {
         digest: &Digest,
         wanted: Wanted,
     ) -> Result<Manifest, Error> {
+        let mut absent = false;
         for source in pull.allowed() {
-            let link = self.store.link(digest, &pull.holder(source)).await;
-            if let Some(media_type) = self.or_empty("link", link)
-                && let Some(found) = self.held(digest, &media_type).await
+            let looked = self.look_for_manifest(digest, &pull.holder(source)).await;
+            absent |= looked.is_absent();
+            if let Some((right, bytes)) = looked.shown()
+                && let Some(found) = held(digest, &right, bytes)
             {
                 return Ok(found);
             }
         }
         let ask = |source| async move {
-            let found = self.ask_digest(pull, source, digest, wanted).await?;
+            let found = self.ask_digest(pull, source, digest, wanted, absent).await?;
             self.came_from(pull, source);
             Ok(found)
         };
         first_of(self.likely_first(pull), ask).await
     }
 
-    /// Asks one upstream for a manifest to which there is no right yet.
+    /// Asks one upstream for a manifest to which there is no right yet. `absent`: it was not in the store a moment ago.
     async fn ask_digest(
         self: &Arc<Self>,
         pull: &Pull,
         source: &Source,
         digest: &Digest,
         wanted: Wanted,
+        absent: bool,
     ) -> Result<Manifest, Reason> {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
-        let delivered = self.or_empty("links", self.store.delivered(digest, &holder.origin).await);
+        let delivered = if absent && !self.store.remembers_link(digest, &holder) {
+            None
+        } else {
+            self.or_empty("links", self.store.delivered(digest, &holder.origin).await)
+        };
         // A fetch that ended since this request looked has left the right there.
         if delivered.is_some()
             && let Some(media_type) = self.or_empty("link", self.store.link(digest, &holder).await)
@@ -182,17 +189,7 @@ impl Cache {
 
     /// The manifest to which somebody has the right, if its bytes are still there.
     async fn held(&self, digest: &Digest, media_type: &str) -> Option<Manifest> {
-        let bytes = self.bytes(digest).await?;
-        let media_type = known_type(media_type, &bytes)?;
-        let size = Some(bytes.len() as u64);
-        Some(Manifest {
-            digest: Some(*digest),
-            media_type,
-            size,
-            bytes: Some(bytes),
-            outcome: Outcome::Hit,
-            warning: None,
-        })
+        held(digest, media_type, self.bytes(digest).await?)
     }
 
     pub(super) async fn bytes(&self, digest: &Digest) -> Option<Bytes> {
@@ -220,6 +217,13 @@ impl Fetched {
             warning: None,
         }
     }
+}
+
+/// A manifest of the store, for somebody who has the right to it.
+fn held(digest: &Digest, right: &str, bytes: Bytes) -> Option<Manifest> {
+    let media_type = known_type(right, &bytes)?;
+    let fetched = Fetched { holder: None, digest: *digest, media_type, bytes };
+    Some(fetched.into_manifest(Outcome::Hit))
 }
 
 /// One GET of a manifest for the whole instance, where it has a digest; whose account failed, if it does.

@@ -7,6 +7,7 @@ mod fill;
 mod flight;
 mod fresh;
 mod list;
+mod look;
 mod manifest;
 mod share;
 mod tag;
@@ -44,8 +45,9 @@ pub struct Cache {
     checks: flight::Flight<check::CheckKey, Result<check::Said, Reason>>,
     /// GETs of manifests in flight, by who delivers them.
     fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, (Holder, Reason)>>,
-    /// Looks for blobs in the store in flight.
-    looks: flight::Flight<(Digest, Holder), blob::Looked>,
+    /// Looks into the store in flight.
+    manifest_looks: flight::Flight<(Digest, Holder), look::Looked<Bytes>>,
+    blob_looks: flight::Flight<(Digest, Holder, Wanted), look::Looked<store::Blob>>,
     fills: Arc<fill::Fills>,
     claims: Arc<claims::Claims>,
     pub metrics: Metrics,
@@ -141,7 +143,8 @@ impl Cache {
             heads: flight::Flight::default(),
             checks: flight::Flight::default(),
             fetches: flight::Flight::default(),
-            looks: flight::Flight::default(),
+            manifest_looks: flight::Flight::default(),
+            blob_looks: flight::Flight::default(),
             manifests,
             origins: Memory::builder().max_capacity(10_000).build(),
             shared: tokio::sync::Mutex::default(),

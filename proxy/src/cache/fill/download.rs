@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use futures_util::stream::BoxStream;
 use oci::Hasher;
 use tokio::task::JoinHandle;
 
 use super::window::Abandoned;
 use super::{Fill, Phase};
 use crate::replica::{FillBody, Gone};
-use crate::store::{Holder, Spool, Store};
+use crate::store::{Bytestream, Holder, Spool, Store};
 use crate::upstream::{BlobBody, Class, Client, Reason};
 
 /// Tries without a new byte before an account counts as exhausted.
@@ -38,7 +37,7 @@ pub(super) enum Incoming {
     Upstream(BlobBody),
     /// What the bucket has.
     Stored {
-        bytes: BoxStream<'static, object_store::Result<Bytes>>,
+        bytes: Bytestream,
         size: u64,
     },
     /// Another replica's download.

@@ -8,7 +8,7 @@ use crate::cache::blob::decides_nothing;
 use crate::cache::claims::{Claims, Mine, Theirs, Turn, Work};
 use crate::metrics::Source;
 use crate::replica::Gone;
-use crate::store::{self, Holder, Store};
+use crate::store::{self, Holder, Remote, Store};
 use crate::upstream::Reason;
 
 /// How often another replica is followed before one goes on without it.
@@ -49,8 +49,8 @@ impl Fill {
     ) -> Result<(Filled, Lead), (Holder, Reason)> {
         let work = Work::Fill(self.digest, self.origin.clone());
         let mut download = Download::new(self, store);
-        if let Some(size) = self.stored {
-            match self.bring(&mut download, store, size).await {
+        if let Some(blob) = &self.stored {
+            match self.bring(&mut download, store, blob).await {
                 Ok(()) => return self.proven_from_store(download, store).await,
                 Err(reason) => {
                     tracing::warn!(digest = %self.digest, %reason, at = download.bytes(), "the bucket does not give what it has; going on without it");
@@ -79,10 +79,10 @@ impl Fill {
     }
 
     /// Takes the bytes from the bucket.
-    async fn bring(&self, download: &mut Download<'_>, store: &Store, size: u64) -> Result<(), Reason> {
+    async fn bring(&self, download: &mut Download<'_>, store: &Store, blob: &Remote) -> Result<(), Reason> {
         let broken = |error: store::Error| Reason::Broken(error.to_string());
-        let bytes = store.stream(&self.digest, 0..size).await.map_err(broken)?;
-        download.copy(Incoming::Stored { bytes, size }).await
+        let bytes = store.stream_whole(&self.digest, blob).await.map_err(broken)?;
+        download.copy(Incoming::Stored { bytes, size: blob.size }).await
     }
 
     /// What the bucket gave, if it has its digest. Otherwise it is taken out of there: the next pull fetches it again.

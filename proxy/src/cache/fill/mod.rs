@@ -31,7 +31,7 @@ use window::{Cursor, Window};
 
 use super::claims::Claims;
 use crate::metrics::{Metrics, Source};
-use crate::store::{Blob, Holder, Store};
+use crate::store::{Holder, Remote, Store};
 use crate::upstream::{Client, Reason};
 
 /// A blob and who delivers it.
@@ -51,8 +51,8 @@ pub(super) struct Fill {
     origin: String,
     /// Where the bytes come from now.
     source: Mutex<Source>,
-    /// The bucket has it, with this length, and who began it has the right to it.
-    stored: Option<u64>,
+    /// The bucket has it, and who began it has the right to it.
+    stored: Option<Remote>,
     progress: watch::Sender<Progress>,
     /// Who may have the blob once it is proven, each with the account that showed it; in the order of their coming.
     waiters: Mutex<Vec<(Holder, Arc<Client>)>>,
@@ -173,7 +173,7 @@ impl Fills {
         holder: Holder,
         client: Arc<Client>,
         shown: bool,
-        stored: Option<u64>,
+        stored: Option<Remote>,
     ) -> Option<Arc<Fill>> {
         let mut running = self.running.lock();
         if let Some(fill) = running.get(&key) {
@@ -336,12 +336,13 @@ impl Fill {
     async fn is_kept(&self, store: &Store) -> bool {
         let first = self.waiters.lock().first().map(|(holder, _)| holder.clone());
         let Some(holder) = first else { return false };
-        store.remembers_link(&self.digest, &holder)
-            && match store.blob(&self.digest).await {
-                Ok(Some(Blob::Local { .. })) => true,
-                Ok(Some(Blob::Remote { .. })) => self.stored.is_none(),
-                _ => false,
-            }
+        if !store.remembers_link(&self.digest, &holder) {
+            return false;
+        }
+        // What is in the bucket is what this one is to bring.
+        let kept =
+            if self.stored.is_some() { store.copy(&self.digest) } else { store.blob(&self.digest).await };
+        matches!(kept, Ok(Some(_)))
     }
 
     /// Writes the rights of the waiters from number `from` on, but for those that are known to be written.
