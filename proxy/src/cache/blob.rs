@@ -6,7 +6,7 @@ use std::sync::Arc;
 use oci::Digest;
 
 use super::fill::{Begun, Place};
-use super::{Cache, Error, Pull, Wanted, first_of};
+use super::{Asker, Cache, Error, Pull, Wanted, first_of};
 use crate::metrics::{Outcome, Source as From};
 use crate::resolve::Source;
 use crate::store::{self, Holder};
@@ -127,7 +127,7 @@ impl Cache {
         }
         let key = (*digest, holder.origin.clone());
         let stored = Some(stored.clone());
-        let Some(fill) = self.fills.join(key, holder, client, true, stored) else { return direct };
+        let Some(fill) = self.fills.join(key, Asker { holder, client }, true, stored) else { return direct };
         match (fill.begun().await, fill.place()) {
             (Begun::Filling(size), Some(place)) => Blob::coming(size, place),
             // It is in the folder by now, or taken out of the bucket.
@@ -171,7 +171,8 @@ impl Cache {
                 continue;
             }
             // A stranger's download began while this request looked: to join it takes a right.
-            let Some(fill) = self.fills.join(key, holder.clone(), client.clone(), shown, None) else {
+            let asker = Asker { holder: holder.clone(), client: client.clone() };
+            let Some(fill) = self.fills.join(key, asker.clone(), shown, None) else {
                 continue;
             };
             match fill.begun().await {
@@ -186,7 +187,7 @@ impl Cache {
                     }
                 }
                 Begun::Failed(whose, reason) => {
-                    let mine = whose == holder || reason.class() == Class::Wrong;
+                    let mine = whose == asker || reason.class() == Class::Wrong;
                     failure = reason;
                     if mine {
                         break;

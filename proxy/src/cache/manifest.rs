@@ -6,7 +6,7 @@ use bytes::Bytes;
 use oci::{Algorithm, Digest, Reference, Tag};
 
 use super::claims::{Once, Work};
-use super::{Cache, Error, Pull, Wanted, first_of};
+use super::{Asker, Cache, Error, Pull, Wanted, first_of};
 use crate::metrics::Outcome;
 use crate::resolve::Source;
 use crate::store::Holder;
@@ -157,14 +157,13 @@ impl Cache {
             Reference::Digest(digest) => FetchKey::Digest(holder.origin.clone(), *digest),
             Reference::Tag(tag) => FetchKey::Tag(holder.clone(), tag.clone()),
         };
+        let asker = Asker { holder: holder.clone(), client: client.clone() };
         let mut failure = aborted();
         for _ in 0..TAKEOVERS {
-            let work =
-                Box::pin(fetching(self.clone(), client.clone(), holder.clone(), reference.clone(), patience));
+            let work = Box::pin(fetching(self.clone(), asker.clone(), reference.clone(), patience));
             match self.fetches.join(key.clone(), || work).await {
                 Some(Ok(fetched)) => return Ok(fetched),
-                // What upstream refused to another account it may give to this one.
-                Some(Err((whose, reason))) if whose != *holder && reason.class() != Class::Outage => {
+                Some(Err((whose, reason))) if whose != asker && reason.class() != Class::Outage => {
                     failure = reason
                 }
                 Some(Err((_, reason))) => return Err(reason),
@@ -226,22 +225,21 @@ fn held(digest: &Digest, right: &str, bytes: Bytes) -> Option<Manifest> {
     Some(fetched.into_manifest(Outcome::Hit))
 }
 
-/// One GET of a manifest for the whole instance, where it has a digest; whose account failed, if it does.
+/// One GET of a manifest for the whole instance, where it has a digest; who was refused, if it fails.
 async fn fetching(
     cache: Arc<Cache>,
-    client: Arc<Client>,
-    holder: Holder,
+    asker: Asker,
     reference: Reference,
     patience: Patience,
-) -> Result<Fetched, (Holder, Reason)> {
+) -> Result<Fetched, (Asker, Reason)> {
     let Reference::Digest(digest) = reference else {
-        return fetching_here(&cache, &client, holder, &reference, patience).await;
+        return fetching_here(&cache, asker, &reference, patience).await;
     };
-    let work = Work::Fill(digest, holder.origin.clone());
-    match Box::pin(cache.claims.once(&work, || cache.left(&holder, &digest))).await {
+    let work = Work::Fill(digest, asker.holder.origin.clone());
+    match Box::pin(cache.claims.once(&work, || cache.left(&asker.holder, &digest))).await {
         Once::Found(fetched) => Ok(fetched),
         Once::Make(mine) => {
-            let fetched = fetching_here(&cache, &client, holder, &reference, patience).await?;
+            let fetched = fetching_here(&cache, asker, &reference, patience).await?;
             mine.succeeded();
             Ok(fetched)
         }
@@ -250,16 +248,16 @@ async fn fetching(
 
 async fn fetching_here(
     cache: &Cache,
-    client: &Client,
-    holder: Holder,
+    asker: Asker,
     reference: &Reference,
     patience: Patience,
-) -> Result<Fetched, (Holder, Reason)> {
+) -> Result<Fetched, (Asker, Reason)> {
+    let Asker { holder, client } = &asker;
     let body = client.manifest(&holder.repository, reference, patience).await;
-    let proven = body.map_err(|error| error.reason).and_then(|body| prove(&holder, reference, body));
-    let fetched = proven.map_err(|reason| (holder.clone(), reason))?;
+    let proven = body.map_err(|error| error.reason).and_then(|body| prove(holder, reference, body));
+    let fetched = proven.map_err(|reason| (asker.clone(), reason))?;
     cache.manifests.insert(fetched.digest, fetched.bytes.clone());
-    if let Err(error) = keep(&cache.store, &fetched, &holder).await {
+    if let Err(error) = keep(&cache.store, &fetched, holder).await {
         tracing::warn!(%error, digest = %fetched.digest, "the manifest is passed on but could not be kept");
     }
     Ok(fetched)

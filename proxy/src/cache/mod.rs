@@ -44,7 +44,7 @@ pub struct Cache {
     /// Checks of tags in flight that are made once for all replicas.
     checks: flight::Flight<check::CheckKey, Result<check::Said, Reason>>,
     /// GETs of manifests in flight, by who delivers them.
-    fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, (Holder, Reason)>>,
+    fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, (Asker, Reason)>>,
     /// Looks into the store in flight.
     manifest_looks: flight::Flight<(Digest, Holder), look::Looked<Bytes>>,
     blob_looks: flight::Flight<(Digest, Holder, Wanted), look::Looked<store::Blob>>,
@@ -63,6 +63,13 @@ pub struct Cache {
 pub struct Pull {
     pub config: Arc<Config>,
     pub target: Arc<Target>,
+}
+
+/// Who asks upstream for what: another one may be given what was refused to this one.
+#[derive(Clone, PartialEq, Eq)]
+struct Asker {
+    holder: Holder,
+    client: Arc<Client>,
 }
 
 /// What there is for a replica that wants to follow.
