@@ -13,6 +13,7 @@ mod crowd;
 mod disk;
 mod faults;
 mod knowledge;
+mod new_replica;
 mod roll;
 mod sharing;
 mod store;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use config::WhenRefused;
-use futures_util::future::join_all;
+use futures_util::future::{OptionFuture, join_all};
 use oci::{Reference, Tag};
 
 use super::check::{Check, Said};
@@ -39,9 +39,14 @@ impl Cache {
     ) -> Result<Manifest, Error> {
         let mut old = Vec::new();
         for source in pull.allowed() {
-            let holder = pull.holder(source);
+            let (holder, validity) = (pull.holder(source), Validity::of(&pull.target, &source.upstream));
+            if validity == Validity::None && !self.store.remembers_tag(&holder, tag) {
+                // It is asked for in any case: what that needs is fetched while the record is read.
+                let (client, repository) = (self.client(pull, source), holder.repository.clone());
+                tokio::spawn(async move { client.prepare(&repository).await });
+            }
             let Some(record) = self.or_empty("tag", self.store.tag(&holder, tag).await) else { continue };
-            if !Validity::of(&pull.target, &source.upstream).covers(record.checked_at, self.clock.now()) {
+            if !validity.covers(record.checked_at, self.clock.now()) {
                 old.push((source, holder, record));
             } else if let Some(copy) = self.copy_of(&holder, record).await {
                 self.came_from(pull, source);
@@ -110,37 +115,9 @@ impl Cache {
     ) -> Result<Manifest, Reason> {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
-        let record = self.store.tag(&holder, tag).await;
-        let is_cold = matches!(record, Ok(None));
-        let record = self.or_empty("tag", record);
-        let validity = Validity::of(&pull.target, &source.upstream);
-        // One that is asked for in any case, at once: the copy is read meanwhile.
-        let asks = record.is_some() && validity == Validity::None;
-        let head = async {
-            match asks {
-                true => Some(self.head(&client, &holder, by_tag(tag), Patience::Cached).await),
-                false => None,
-            }
-        };
-        let copy = async { self.copy_of(&holder, record?).await };
-        let (head, copy) = tokio::join!(head, copy);
-        let patience = if copy.is_some() { Patience::Cached } else { Patience::Cold };
-        let check = Check {
-            client: client.clone(),
-            holder: holder.clone(),
-            tag: tag.clone(),
-            is_cold,
-            copy: copy.clone(),
-            validity,
-            patience,
-        };
-        let head =
-            head.filter(|head| copy.is_some() || !matches!(head, Err(Reason::Busy | Reason::Resting(_))));
+        let (said, copy) = self.said_beside_copy(pull, source, &client, tag).await;
+        let patience = patience(copy.as_ref());
         // Kept to the end: other replicas wait for what comes of it.
-        let said = match head {
-            Some(head) => self.heard(&check, head, Mine::unclaimed()),
-            None => Box::pin(self.said(check)).await,
-        };
         let said = match said {
             Ok(said) if said.head.is_none() && wanted == Wanted::Head => {
                 return fall_back(&client, copy, Reason::NoHead);
@@ -173,6 +150,35 @@ impl Cache {
             }
             Err(reason) => fall_back(&client, copy, reason),
         }
+    }
+
+    /// What upstream says a tag is, and the copy of what it was.
+    async fn said_beside_copy(
+        self: &Arc<Self>,
+        pull: &Pull,
+        source: &Source,
+        client: &Arc<Client>,
+        tag: &Tag,
+    ) -> (Result<Said, Reason>, Option<Copy>) {
+        let (holder, validity) = (pull.holder(source), Validity::of(&pull.target, &source.upstream));
+        let record = self.store.tag(&holder, tag).await;
+        let is_cold = matches!(record, Ok(None));
+        let record = self.or_empty("tag", record);
+        // One that is asked for in any case is asked for at once: the copy is read meanwhile.
+        let is_asked = record.is_some() && validity == Validity::None;
+        let head = is_asked.then(|| self.head(client, &holder, by_tag(tag), Patience::Cached));
+        let copy = async { self.copy_of(&holder, record?).await };
+        let (head, copy) = tokio::join!(OptionFuture::from(head), copy);
+        // It did not wait for its turn, as one that has no copy must.
+        let is_void = |head: &Result<_, Reason>| matches!(head, Err(Reason::Busy | Reason::Resting(_)));
+        let head = head.filter(|head| copy.is_some() || !is_void(head));
+        let (client, tag, patience) = (client.clone(), tag.clone(), patience(copy.as_ref()));
+        let check = Check { client, holder, tag, is_cold, copy: copy.clone(), validity, patience };
+        let said = match head {
+            Some(head) => self.heard(&check, head, Mine::unclaimed()),
+            None => Box::pin(self.said(check)).await,
+        };
+        (said, copy)
     }
 
     /// The copy of what upstream says the tag is, if there is one that this holder may have.
@@ -218,6 +224,11 @@ impl Copy {
             warning,
         }
     }
+}
+
+/// How long upstream is waited for.
+fn patience(copy: Option<&Copy>) -> Patience {
+    if copy.is_some() { Patience::Cached } else { Patience::Cold }
 }
 
 /// Upstream did not serve: the cached copy does, unless it was refused and the upstream's document says to refuse.
