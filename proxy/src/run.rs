@@ -32,7 +32,7 @@ use crate::store::Store;
 use crate::telemetry::LogLevel;
 use crate::upstream::Upstreams;
 
-/// How long a start waits for upstreams to answer: no outage of theirs keeps a replica from serving.
+/// How long a start waits for store and upstreams to answer: no outage of theirs keeps a replica from serving.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// What `serve` is told.
@@ -205,7 +205,8 @@ impl Running {
             let (has_asked, asked) = oneshot::channel();
             background.push(tokio::spawn(probe::probe(cache.clone(), live.clone(), has_asked)));
             // What the first pulls would wait for: connections, and how upstreams want to be asked.
-            tokio::time::timeout(WARM_UP, asked).await.ok();
+            let warm = async { tokio::join!(cache.store.connect(), asked) };
+            tokio::time::timeout(WARM_UP, warm).await.ok();
         }
 
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());

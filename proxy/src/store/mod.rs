@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use config::{Instance, ObjectId, Storage};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectMeta, ObjectStore};
@@ -56,6 +57,9 @@ use crate::metrics::Metrics;
 pub const USE_PRECISION: Duration = Duration::from_secs(3600);
 /// An idle store is asked this often whether it works.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
+
+/// What is opened at the start: the right and the bytes of two layers are read at once.
+const CONNECTIONS: usize = 4;
 
 /// When an object was last written, by the store's clock.
 fn time(meta: &ObjectMeta) -> Timestamp {
@@ -154,6 +158,14 @@ impl Store {
         if self.objects.seen().is_none_or(|seen| seen.age() >= PROBE_AFTER) {
             // Nothing is below it: the answer is short.
             self.objects.any_below(&Key::Probe.path(&self.instance)).await.ok();
+        }
+    }
+
+    /// Opens connections to the shared store, for who asks it for several things at once.
+    pub async fn connect(&self) {
+        if self.shared {
+            let path = Key::Probe.path(&self.instance);
+            join_all((0..CONNECTIONS).map(|_| self.objects.any_below(&path))).await;
         }
     }
 
