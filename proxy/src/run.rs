@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,9 @@ use crate::replica::Replica;
 use crate::store::Store;
 use crate::telemetry::LogLevel;
 use crate::upstream::Upstreams;
+
+/// How long a start waits for store and upstreams to answer: no outage of theirs keeps a replica from serving.
+const WARM_UP: Duration = Duration::from_millis(500);
 
 /// What `serve` is told.
 #[derive(Clone)]
@@ -197,6 +200,15 @@ impl Running {
             )
         });
 
+        let mut background = vec![reloading];
+        if settings.probes {
+            let (has_asked, asked) = oneshot::channel();
+            background.push(tokio::spawn(probe::probe(cache.clone(), live.clone(), has_asked)));
+            // What the first pulls would wait for: connections, and how upstreams want to be asked.
+            let warm = async { tokio::join!(cache.store.connect(), asked) };
+            tokio::time::timeout(WARM_UP, warm).await.ok();
+        }
+
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let shown = metrics.clone();
         let api = Api {
@@ -224,12 +236,11 @@ impl Running {
             }))
         });
         let second = admin::router(admin.clone());
-        let second = tokio::spawn(async move {
+        let second = async move {
             axum::serve(admin_listener, second).await.ok();
-        });
-        let mut background = vec![reloading, second];
+        };
+        background.push(tokio::spawn(second));
         if settings.probes {
-            background.push(tokio::spawn(probe::probe(cache.clone(), live.clone())));
             background.push(tokio::spawn(crate::cleanup::show(cache.store.clone(), shown)));
         }
         background.extend(tls.clone().zip(pair).map(|(tls, pair)| tokio::spawn(tls.watch(pair))));

@@ -20,6 +20,7 @@ mod freshness;
 mod ground;
 mod limited;
 mod memory;
+mod new_replica;
 mod outage;
 mod rendezvous;
 mod replicas;
@@ -33,7 +34,7 @@ use figure::Figure;
 const MIB: usize = 1024 * 1024;
 
 /// What `make bench ARGS=name` may name, in the order of the table.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "single-flight",
     "limited",
     "unlimited",
@@ -47,6 +48,7 @@ const NAMES: [&str; 15] = [
     "killed",
     "day",
     "first-byte",
+    "new-replica",
     "sweep",
     "checks",
 ];
@@ -85,6 +87,7 @@ async fn measure(name: &str) -> Vec<Figure> {
         "killed" => vec![replicas::killed().await],
         "day" => vec![replicas::a_day().await],
         "first-byte" => replicas::first_byte().await,
+        "new-replica" => new_replica::first_pull().await,
         "sweep" => vec![sweep::sweep().await],
         "checks" => checks::checks().await,
         _ => Vec::new(),

@@ -51,6 +51,8 @@ impl S3 {
         self.stop();
         let mut command = Command::new(tool::built("versitygw"));
         command.args(["--access", Self::ACCESS_KEY, "--secret", Self::SECRET_KEY, "--region", Self::REGION]);
+        // As S3 does.
+        command.arg("--keep-alive");
         if self.tls {
             command.arg("--cert").arg(self.folder.path().join("cert.pem"));
             command.arg("--key").arg(self.folder.path().join("key.pem"));

@@ -16,7 +16,7 @@ pub enum Trouble {
     None,
     /// Connections are closed, and those that are made.
     Away,
-    /// Everything that the client sends comes that much later.
+    /// Everything that the client sends comes that much later, and so does a new connection.
     Slow(Duration),
     /// Each request is answered 503 here.
     Unavailable,
@@ -68,6 +68,10 @@ impl Drop for Way {
 }
 
 async fn connection(client: TcpStream, server: Arc<str>, mut trouble: watch::Receiver<Trouble>) {
+    let now = *trouble.borrow();
+    if let Trouble::Slow(delay) = now {
+        tokio::time::sleep(delay).await;
+    }
     let Ok(server) = TcpStream::connect(&*server).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();

@@ -1,8 +1,8 @@
 //! `/status`: what an operator's conditions are made of.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use harness::hostile::Upstream;
+use harness::hostile::{Fault, Upstream};
 use harness::proxy::ProxyProcess;
 use harness::s3::S3;
 use http::Method;
@@ -47,6 +47,25 @@ async fn an_upstream_is_known_before_the_first_pull_and_asked_no_more() {
     let asked = upstream.requests().len();
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(upstream.requests().len(), asked, "once is enough");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_is_known_when_the_first_pull_can_come() {
+    let upstream = Upstream::start().await;
+    upstream.on("/v2/").fault(Fault::Delay(Duration::from_millis(100)));
+    let proxy = proxy_of(&upstream, |_| {}).await;
+    assert_eq!(reason(&status(&proxy).await), "Reachable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_hangs_holds_up_no_start() {
+    let upstream = Upstream::start().await;
+    upstream.on("/v2/").fault(Fault::Hang);
+    let began = Instant::now();
+    let proxy = proxy_of(&upstream, |_| {}).await;
+    assert_eq!(admin(&proxy, Method::GET, "/readyz", "").await.0, 200);
+    // It would be waited for for ten.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

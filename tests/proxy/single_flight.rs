@@ -208,23 +208,33 @@ async fn a_second_pull_asks_upstream_for_no_blob() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_another_password_does_not_share_a_refusal() {
     let upstream = Upstream::start().await;
-    let image = upstream.image("library/a", "1", &[]);
+    let layer = noise(4, 1000);
+    let image = upstream.image("library/a", "1", std::slice::from_ref(&layer));
     upstream.require_basic("robot", "right");
-    upstream.on("/manifests/").fault(Fault::Delay(Duration::from_millis(300)));
-    let builder = Proxy::builder().upstream("wrong", &upstream).upstream("right", &upstream);
-    let builder = builder.group("team-a").registry("hub", "team-a", &["right"]).edit(|documents| {
-        for (name, password) in [("wrong", "wrong"), ("right", "right")] {
-            documents.credentials(name, "robot", password);
-        }
-        documents.spec("DependencyProxyGroup", "team-a")["upstreamRef"]["name"] = "wrong".into();
-    });
-    let proxy = builder.start().await;
-    let refused = async { proxy.client().manifest("library/a", "1").await };
-    let served = async {
-        upstream.wait_for_count(1, Method::HEAD, "/manifests/").await;
-        proxy.client().registry("dp.hub").manifest("library/a", "1").await
-    };
-    let (refused, served) = tokio::join!(refused, served);
-    refused.refused(502, "DENIED", "refused this group's credentials");
-    assert_eq!(served.bytes(), &image.manifest);
+    upstream.on("/library/").fault(Fault::Delay(Duration::from_millis(300)));
+    for (asked, bytes) in [
+        ("manifests/1".to_owned(), &image.manifest[..]),
+        (format!("manifests/{}", image.digest), &image.manifest[..]),
+        (format!("blobs/{}", image.layers[0]), &layer[..]),
+    ] {
+        let builder = Proxy::builder().upstream("wrong", &upstream).upstream("right", &upstream);
+        let builder = builder.group("team-a").registry("hub", "team-a", &["right"]).edit(|documents| {
+            for (name, password) in [("wrong", "wrong"), ("right", "right")] {
+                documents.credentials(name, "robot", password);
+            }
+            documents.spec("DependencyProxyGroup", "team-a")["upstreamRef"]["name"] = "wrong".into();
+        });
+        // A proxy for each: a password that was refused is not tried again.
+        let proxy = builder.start().await;
+        let path = format!("library/a/{asked}");
+        upstream.forget();
+        let refused = async { proxy.client().send(Method::GET, &path, &[]).await };
+        let served = async {
+            upstream.wait_for(1, |request| request.path.contains(&path)).await;
+            proxy.client().registry("dp.hub").send(Method::GET, &path, &[]).await
+        };
+        let (refused, served) = tokio::join!(refused, served);
+        refused.refused(502, "DENIED", "refused this group's credentials");
+        assert_eq!(served.bytes(), bytes, "{asked}");
+    }
 }

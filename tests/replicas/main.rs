@@ -14,6 +14,7 @@ mod disk;
 mod each_answer;
 mod faults;
 mod knowledge;
+mod new_replica;
 mod roll;
 mod sharing;
 mod store;

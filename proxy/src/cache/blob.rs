@@ -6,7 +6,7 @@ use std::sync::Arc;
 use oci::Digest;
 
 use super::fill::{Begun, Place};
-use super::{Cache, Error, Pull, Wanted, first_of};
+use super::{Asker, Cache, Error, Pull, Wanted, first_of};
 use crate::metrics::{Outcome, Source as From};
 use crate::resolve::Source;
 use crate::store::{self, Holder};
@@ -47,16 +47,9 @@ pub enum Body {
     None,
     File(Arc<File>),
     /// In the shared store.
-    Store,
+    Store(store::Remote),
     /// Coming in.
     Fill(Place),
-}
-
-/// What the store has for one holder.
-#[derive(Clone, Default)]
-pub(super) struct Looked {
-    right: bool,
-    bytes: Option<store::Blob>,
 }
 
 impl Blob {
@@ -64,7 +57,7 @@ impl Blob {
         let size = Some(blob.size());
         let body = match blob {
             store::Blob::Local { file, .. } => Body::File(file),
-            store::Blob::Remote { .. } => Body::Store,
+            store::Blob::Remote(remote) => Body::Store(remote),
         };
         Self { size, body, outcome }
     }
@@ -87,7 +80,7 @@ impl Body {
         match self {
             Self::Fill(place) => place.source(),
             Self::None => From::Upstream,
-            Self::File(_) | Self::Store => From::Cache,
+            Self::File(_) | Self::Store(_) => From::Cache,
         }
     }
 }
@@ -106,35 +99,14 @@ impl Cache {
             if wanted == Wanted::Bytes && self.fills.running(&key, &holder) == Some(true) {
                 continue;
             }
-            match self.look(digest, &holder).await {
-                Looked { right: true, bytes: Some(blob) } => {
-                    let client = self.client(pull, source);
-                    return Ok(self.brought(blob, digest, holder, client, wanted).await);
-                }
-                Looked { bytes, .. } => absent |= bytes.is_none(),
+            let looked = self.look_for_blob(digest, &holder, wanted).await;
+            absent |= looked.is_absent();
+            if let Some((_, blob)) = looked.shown() {
+                let client = self.client(pull, source);
+                return Ok(self.brought(blob, digest, holder, client, wanted).await);
             }
         }
         first_of(self.likely_first(pull), |source| self.ask_blob(pull, source, digest, wanted, absent)).await
-    }
-
-    /// The blob from the store, if this holder may have it.
-    async fn kept(self: &Arc<Self>, digest: &Digest, holder: &Holder) -> Option<store::Blob> {
-        let Looked { right, bytes } = self.look(digest, holder).await;
-        bytes.filter(|_| right)
-    }
-
-    /// Looks for the right and the bytes; who asks a bucket for the same at the same time asks once.
-    async fn look(self: &Arc<Self>, digest: &Digest, holder: &Holder) -> Looked {
-        if self.store.remembers_link(digest, holder) {
-            let bytes = self.or_empty("blob", self.store.blob(digest).await);
-            return Looked { right: true, bytes };
-        }
-        let (cache, digest, holder) = (self.clone(), *digest, holder.clone());
-        let looked = self.looks.join((digest, holder.clone()), || async move {
-            let (link, blob) = tokio::join!(cache.store.link(&digest, &holder), cache.store.blob(&digest));
-            Looked { right: cache.or_empty("link", link).is_some(), bytes: cache.or_empty("blob", blob) }
-        });
-        looked.await.unwrap_or_default()
     }
 
     /// A blob to which this holder has the right. What the bucket alone has comes into the local folder on its way: once
@@ -148,13 +120,14 @@ impl Cache {
         client: Arc<Client>,
         wanted: Wanted,
     ) -> Blob {
-        let size = blob.size();
         let direct = Blob::of(blob, Outcome::Hit);
-        if !matches!(direct.body, Body::Store) || wanted != Wanted::Bytes || !self.store.has_room(size) {
+        let Body::Store(stored) = &direct.body else { return direct };
+        if wanted != Wanted::Bytes || !self.store.has_room(stored.size) {
             return direct;
         }
         let key = (*digest, holder.origin.clone());
-        let Some(fill) = self.fills.join(key, holder, client, true, Some(size)) else { return direct };
+        let stored = Some(stored.clone());
+        let Some(fill) = self.fills.join(key, Asker { holder, client }, true, stored) else { return direct };
         match (fill.begun().await, fill.place()) {
             (Begun::Filling(size), Some(place)) => Blob::coming(size, place),
             // It is in the folder by now, or taken out of the bucket.
@@ -198,7 +171,8 @@ impl Cache {
                 continue;
             }
             // A stranger's download began while this request looked: to join it takes a right.
-            let Some(fill) = self.fills.join(key, holder.clone(), client.clone(), shown, None) else {
+            let asker = Asker { holder: holder.clone(), client: client.clone() };
+            let Some(fill) = self.fills.join(key, asker.clone(), shown, None) else {
                 continue;
             };
             match fill.begun().await {
@@ -208,12 +182,12 @@ impl Cache {
                     None => fill.ended().await,
                 },
                 Begun::Kept => {
-                    if let Some(blob) = self.kept(digest, &holder).await {
+                    if let Some((_, blob)) = self.look_for_blob(digest, &holder, wanted).await.shown() {
                         return Ok(self.brought(blob, digest, holder, client, wanted).await);
                     }
                 }
                 Begun::Failed(whose, reason) => {
-                    let mine = whose == holder || reason.class() == Class::Wrong;
+                    let mine = whose == asker || reason.class() == Class::Wrong;
                     failure = reason;
                     if mine {
                         break;

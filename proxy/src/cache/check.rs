@@ -53,30 +53,37 @@ pub(super) struct Said {
 }
 
 impl Cache {
-    /// Asks what a tag is, once for the whole instance.
+    /// Asks what a tag is, once for the whole instance where that is written down.
     pub(super) async fn said(self: &Arc<Self>, check: Check) -> Result<Said, Reason> {
+        if !check.is_cold && check.validity == Validity::None {
+            return self.ask(&check, Mine::unclaimed()).await;
+        }
         let key = (check.client.clone(), check.holder.clone(), check.tag.clone(), check.validity);
         let cache = self.clone();
-        let work = || async move {
-            // To claim each check would take longer than to make it.
-            let each_is_checked = !check.is_cold && check.validity == Validity::None;
-            if each_is_checked { cache.ask_checker(&check).await } else { cache.ask_once(&check).await }
-        };
+        let work = || async move { cache.ask_once(&check).await };
         self.checks.join(key, work).await.unwrap_or_else(|| Err(aborted()))
     }
 
-    /// Asks the replica that checks this tag for all; where that is this one, or it has no answer, upstream.
-    async fn ask_checker(self: &Arc<Self>, check: &Check) -> Result<Said, Reason> {
-        let Check { client, holder, tag, .. } = check;
+    /// Asks what a tag is that is checked before every answer, once for the whole instance: the replica that checks it for
+    /// all, and where that is this one, or has no answer, upstream. To claim each check would take longer than to make it.
+    pub(super) async fn heard(self: &Arc<Self>, client: &Arc<Client>, holder: &Holder, tag: &Tag) -> Heard {
         // What somebody has frozen here, others may not have heard of.
-        if let Some(replica) = self.claims.replica.as_ref().filter(|_| client.frozen_until().is_none())
-            && let Some(heard) = replica.heard(holder, tag, &record_name(client.upstream())).await
-            && heard.as_ref().err().is_none_or(|reason| !reason.may_be_local())
-        {
-            client.note(&heard);
-            return self.conclude(check, heard, Mine::unclaimed());
-        }
-        self.ask(check, Mine::unclaimed()).await
+        let replica = self.claims.replica.as_ref().filter(|_| client.frozen_until().is_none());
+        let Some(replica) = replica.cloned() else {
+            return self.head(client, holder, by_tag(tag), Patience::Cached).await;
+        };
+        let key = (client.clone(), holder.clone(), tag.clone());
+        let (cache, (client, holder, tag)) = (self.clone(), key.clone());
+        let work = || async move {
+            match replica.heard(&holder, &tag, &record_name(client.upstream())).await {
+                Some(heard) if heard.as_ref().err().is_none_or(|reason| !reason.may_be_local()) => {
+                    client.note(&heard);
+                    heard
+                }
+                _ => cache.head(&client, &holder, by_tag(&tag), Patience::Cached).await,
+            }
+        };
+        self.heard.join(key, work).await.unwrap_or_else(|| Err(aborted()))
     }
 
     /// Asks upstream for another replica. `None`: with these documents its question does not lead to that account.
@@ -115,7 +122,7 @@ impl Cache {
 
     /// What somebody else has found out meanwhile. Where there was no record, any was written after the question, whatever
     /// the clocks say; else it is good for as long as a check is, if there is a copy of what it names.
-    async fn written(&self, check: &Check) -> Option<Arc<TagRecord>> {
+    async fn written(self: &Arc<Self>, check: &Check) -> Option<Arc<TagRecord>> {
         let record = self.or_empty("tag", self.store.tag_anew(&check.holder, &check.tag).await)?;
         if check.is_cold {
             return Some(record);
@@ -130,7 +137,12 @@ impl Cache {
     }
 
     /// Writes down what can be, behind the answer.
-    fn conclude(self: &Arc<Self>, check: &Check, heard: Heard, mine: Mine) -> Result<Said, Reason> {
+    pub(super) fn conclude(
+        self: &Arc<Self>,
+        check: &Check,
+        heard: Heard,
+        mine: Mine,
+    ) -> Result<Said, Reason> {
         let head = match heard {
             Ok(head) => Some(head),
             Err(Reason::NoHead) => None,

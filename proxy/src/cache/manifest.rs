@@ -6,7 +6,7 @@ use bytes::Bytes;
 use oci::{Algorithm, Digest, Reference, Tag};
 
 use super::claims::{Once, Work};
-use super::{Cache, Error, Pull, Wanted, first_of};
+use super::{Asker, Cache, Error, Pull, Wanted, first_of};
 use crate::metrics::Outcome;
 use crate::resolve::Source;
 use crate::store::Holder;
@@ -83,33 +83,40 @@ impl Cache {
         digest: &Digest,
         wanted: Wanted,
     ) -> Result<Manifest, Error> {
+        let mut absent = false;
         for source in pull.allowed() {
-            let link = self.store.link(digest, &pull.holder(source)).await;
-            if let Some(media_type) = self.or_empty("link", link)
-                && let Some(found) = self.held(digest, &media_type).await
+            let looked = self.look_for_manifest(digest, &pull.holder(source)).await;
+            absent |= looked.is_absent();
+            if let Some((right, bytes)) = looked.shown()
+                && let Some(found) = held(digest, &right, bytes)
             {
                 return Ok(found);
             }
         }
         let ask = |source| async move {
-            let found = self.ask_digest(pull, source, digest, wanted).await?;
+            let found = self.ask_digest(pull, source, digest, wanted, absent).await?;
             self.came_from(pull, source);
             Ok(found)
         };
         first_of(self.likely_first(pull), ask).await
     }
 
-    /// Asks one upstream for a manifest to which there is no right yet.
+    /// Asks one upstream for a manifest to which there is no right yet. `absent`: it was not in the store a moment ago.
     async fn ask_digest(
         self: &Arc<Self>,
         pull: &Pull,
         source: &Source,
         digest: &Digest,
         wanted: Wanted,
+        absent: bool,
     ) -> Result<Manifest, Reason> {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
-        let delivered = self.or_empty("links", self.store.delivered(digest, &holder.origin).await);
+        let delivered = if absent && !self.store.remembers_link(digest, &holder) {
+            None
+        } else {
+            self.or_empty("links", self.store.delivered(digest, &holder.origin).await)
+        };
         // A fetch that ended since this request looked has left the right there.
         if delivered.is_some()
             && let Some(media_type) = self.or_empty("link", self.store.link(digest, &holder).await)
@@ -150,14 +157,13 @@ impl Cache {
             Reference::Digest(digest) => FetchKey::Digest(holder.origin.clone(), *digest),
             Reference::Tag(tag) => FetchKey::Tag(holder.clone(), tag.clone()),
         };
+        let asker = Asker { holder: holder.clone(), client: client.clone() };
         let mut failure = aborted();
         for _ in 0..TAKEOVERS {
-            let work =
-                Box::pin(fetching(self.clone(), client.clone(), holder.clone(), reference.clone(), patience));
+            let work = Box::pin(fetching(self.clone(), asker.clone(), reference.clone(), patience));
             match self.fetches.join(key.clone(), || work).await {
                 Some(Ok(fetched)) => return Ok(fetched),
-                // What upstream refused to another account it may give to this one.
-                Some(Err((whose, reason))) if whose != *holder && reason.class() != Class::Outage => {
+                Some(Err((whose, reason))) if whose != asker && reason.class() != Class::Outage => {
                     failure = reason
                 }
                 Some(Err((_, reason))) => return Err(reason),
@@ -182,17 +188,7 @@ impl Cache {
 
     /// The manifest to which somebody has the right, if its bytes are still there.
     async fn held(&self, digest: &Digest, media_type: &str) -> Option<Manifest> {
-        let bytes = self.bytes(digest).await?;
-        let media_type = known_type(media_type, &bytes)?;
-        let size = Some(bytes.len() as u64);
-        Some(Manifest {
-            digest: Some(*digest),
-            media_type,
-            size,
-            bytes: Some(bytes),
-            outcome: Outcome::Hit,
-            warning: None,
-        })
+        held(digest, media_type, self.bytes(digest).await?)
     }
 
     pub(super) async fn bytes(&self, digest: &Digest) -> Option<Bytes> {
@@ -222,22 +218,28 @@ impl Fetched {
     }
 }
 
-/// One GET of a manifest for the whole instance, where it has a digest; whose account failed, if it does.
+/// A manifest of the store, for somebody who has the right to it.
+fn held(digest: &Digest, right: &str, bytes: Bytes) -> Option<Manifest> {
+    let media_type = known_type(right, &bytes)?;
+    let fetched = Fetched { holder: None, digest: *digest, media_type, bytes };
+    Some(fetched.into_manifest(Outcome::Hit))
+}
+
+/// One GET of a manifest for the whole instance, where it has a digest; who was refused, if it fails.
 async fn fetching(
     cache: Arc<Cache>,
-    client: Arc<Client>,
-    holder: Holder,
+    asker: Asker,
     reference: Reference,
     patience: Patience,
-) -> Result<Fetched, (Holder, Reason)> {
+) -> Result<Fetched, (Asker, Reason)> {
     let Reference::Digest(digest) = reference else {
-        return fetching_here(&cache, &client, holder, &reference, patience).await;
+        return fetching_here(&cache, asker, &reference, patience).await;
     };
-    let work = Work::Fill(digest, holder.origin.clone());
-    match Box::pin(cache.claims.once(&work, || cache.left(&holder, &digest))).await {
+    let work = Work::Fill(digest, asker.holder.origin.clone());
+    match Box::pin(cache.claims.once(&work, || cache.left(&asker.holder, &digest))).await {
         Once::Found(fetched) => Ok(fetched),
         Once::Make(mine) => {
-            let fetched = fetching_here(&cache, &client, holder, &reference, patience).await?;
+            let fetched = fetching_here(&cache, asker, &reference, patience).await?;
             mine.succeeded();
             Ok(fetched)
         }
@@ -246,16 +248,16 @@ async fn fetching(
 
 async fn fetching_here(
     cache: &Cache,
-    client: &Client,
-    holder: Holder,
+    asker: Asker,
     reference: &Reference,
     patience: Patience,
-) -> Result<Fetched, (Holder, Reason)> {
+) -> Result<Fetched, (Asker, Reason)> {
+    let Asker { holder, client } = &asker;
     let body = client.manifest(&holder.repository, reference, patience).await;
-    let proven = body.map_err(|error| error.reason).and_then(|body| prove(&holder, reference, body));
-    let fetched = proven.map_err(|reason| (holder.clone(), reason))?;
+    let proven = body.map_err(|error| error.reason).and_then(|body| prove(holder, reference, body));
+    let fetched = proven.map_err(|reason| (asker.clone(), reason))?;
     cache.manifests.insert(fetched.digest, fetched.bytes.clone());
-    if let Err(error) = keep(&cache.store, &fetched, &holder).await {
+    if let Err(error) = keep(&cache.store, &fetched, holder).await {
         tracing::warn!(%error, digest = %fetched.digest, "the manifest is passed on but could not be kept");
     }
     Ok(fetched)

@@ -7,6 +7,7 @@ mod fill;
 mod flight;
 mod fresh;
 mod list;
+mod look;
 mod manifest;
 mod share;
 mod tag;
@@ -27,7 +28,7 @@ pub use manifest::Manifest;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::replica::{HEARTBEAT, Replica, State};
+use crate::replica::{HEARTBEAT, Heard, Replica, State};
 use crate::resolve::{Source, Target};
 use crate::store::{self, Holder, Store};
 use crate::upstream::{Client, ManifestHead, Reason, Upstreams};
@@ -41,12 +42,15 @@ pub struct Cache {
     pub upstreams: Upstreams,
     /// HEADs of manifests in flight, by who asks for what.
     heads: flight::Flight<(Arc<Client>, Holder, Reference), Result<ManifestHead, Reason>>,
-    /// Checks of tags in flight that are made once for all replicas.
+    /// Checks of tags in flight that are made before every answer.
+    heard: flight::Flight<(Arc<Client>, Holder, Tag), Heard>,
+    /// Checks of tags in flight that are written down for all replicas.
     checks: flight::Flight<check::CheckKey, Result<check::Said, Reason>>,
     /// GETs of manifests in flight, by who delivers them.
-    fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, (Holder, Reason)>>,
-    /// Looks for blobs in the store in flight.
-    looks: flight::Flight<(Digest, Holder), blob::Looked>,
+    fetches: flight::Flight<manifest::FetchKey, Result<manifest::Fetched, (Asker, Reason)>>,
+    /// Looks into the store in flight.
+    manifest_looks: flight::Flight<(Digest, Holder), look::Looked<Bytes>>,
+    blob_looks: flight::Flight<(Digest, Holder, Wanted), look::Looked<store::Blob>>,
     fills: Arc<fill::Fills>,
     claims: Arc<claims::Claims>,
     pub metrics: Metrics,
@@ -62,6 +66,13 @@ pub struct Cache {
 pub struct Pull {
     pub config: Arc<Config>,
     pub target: Arc<Target>,
+}
+
+/// Who asks upstream for what: another one may be given what was refused to this one.
+#[derive(Clone, PartialEq, Eq)]
+struct Asker {
+    holder: Holder,
+    client: Arc<Client>,
 }
 
 /// What there is for a replica that wants to follow.
@@ -140,9 +151,11 @@ impl Cache {
             store,
             upstreams,
             heads: flight::Flight::default(),
+            heard: flight::Flight::default(),
             checks: flight::Flight::default(),
             fetches: flight::Flight::default(),
-            looks: flight::Flight::default(),
+            manifest_looks: flight::Flight::default(),
+            blob_looks: flight::Flight::default(),
             manifests,
             origins: Memory::builder().max_capacity(10_000).build(),
             shared: tokio::sync::Mutex::default(),

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use config::WhenRefused;
+use futures_util::future::{OptionFuture, join_all};
 use oci::{Reference, Tag};
 
 use super::check::{Check, Said};
+use super::claims::Mine;
 use super::manifest::{Fetched, known_type, unproven};
 use super::{Attempt, Cache, Error, Failure, Manifest, Pull, Validity, Wanted, by_tag, first_of};
 use crate::metrics::Outcome;
@@ -35,21 +37,34 @@ impl Cache {
         tag: &Tag,
         wanted: Wanted,
     ) -> Result<Manifest, Error> {
-        let mut copies = Vec::new();
+        let mut old = Vec::new();
         for source in pull.allowed() {
-            let Some(copy) = self.copy(&pull.holder(source), tag).await else { continue };
-            if Validity::of(&pull.target, &source.upstream).covers(copy.record.checked_at, self.clock.now()) {
+            let (holder, validity) = (pull.holder(source), Validity::of(&pull.target, &source.upstream));
+            if validity == Validity::None && !self.store.remembers_tag(&holder, tag) {
+                // It is asked for in any case: what that needs is fetched while the record is read.
+                let (client, repository) = (self.client(pull, source), holder.repository.clone());
+                tokio::spawn(async move { client.prepare(&repository).await });
+            }
+            let Some(record) = self.or_empty("tag", self.store.tag(&holder, tag).await) else { continue };
+            if !validity.covers(record.checked_at, self.clock.now()) {
+                old.push((source, holder, record));
+            } else if let Some(copy) = self.copy_of(&holder, record).await {
                 self.came_from(pull, source);
                 return Ok(copy.serve(Outcome::Hit, None));
             }
-            copies.push((source, copy));
         }
-        let budget = copies.iter().map(|(source, _)| source.upstream.recheck_budget).min();
-        let suspect = copies.iter().any(|(source, _)| self.client(pull, source).is_suspect());
         let walk = tokio::spawn({
             let (cache, pull, tag) = (self.clone(), pull.clone(), tag.clone());
             async move { cache.walk_tag(&pull, &tag, wanted).await }
         });
+        // While upstream is asked: the copies are for when it does not answer.
+        let copies = old.into_iter().map(async |(source, holder, record)| {
+            let copy = self.copy_of(&holder, record).await;
+            copy.map(|copy| (source, copy))
+        });
+        let copies: Vec<_> = join_all(copies).await.into_iter().flatten().collect();
+        let budget = copies.iter().map(|(source, _)| source.upstream.recheck_budget).min();
+        let suspect = copies.iter().any(|(source, _)| self.client(pull, source).is_suspect());
         let Some(budget) = budget else { return walk.await.unwrap_or_else(|_| Err(internal())) };
         let budget = if suspect { budget.min(SUSPECT_BUDGET) } else { budget };
         // The walk goes on behind a timeout, and its result is the next pull's.
@@ -69,15 +84,14 @@ impl Cache {
 
     /// The cached copy of a tag. A record alone is no copy, and no right: what upstream called the tag's digest may
     /// be a digest that somebody else's upstream delivered.
-    pub(super) async fn copy(&self, holder: &Holder, tag: &Tag) -> Option<Copy> {
+    async fn copy(self: &Arc<Self>, holder: &Holder, tag: &Tag) -> Option<Copy> {
         let record = self.or_empty("tag", self.store.tag(holder, tag).await)?;
         self.copy_of(holder, record).await
     }
 
-    pub(super) async fn copy_of(&self, holder: &Holder, record: Arc<TagRecord>) -> Option<Copy> {
-        let kept_type = self.or_empty("link", self.store.link(&record.digest, holder).await)?;
-        let bytes = self.bytes(&record.digest).await?;
-        let media_type = known_type(&kept_type, &bytes)?;
+    pub(super) async fn copy_of(self: &Arc<Self>, holder: &Holder, record: Arc<TagRecord>) -> Option<Copy> {
+        let (right, bytes) = self.look_for_manifest(&record.digest, holder).await.shown()?;
+        let media_type = known_type(&right, &bytes)?;
         Some(Copy { record, media_type, bytes })
     }
 
@@ -101,24 +115,10 @@ impl Cache {
     ) -> Result<Manifest, Reason> {
         let holder = pull.holder(source);
         let client = self.client(pull, source);
-        let record = self.store.tag(&holder, tag).await;
-        let is_cold = matches!(record, Ok(None));
-        let copy = match self.or_empty("tag", record) {
-            Some(record) => self.copy_of(&holder, record).await,
-            None => None,
-        };
-        let patience = if copy.is_some() { Patience::Cached } else { Patience::Cold };
-        let check = Check {
-            client: client.clone(),
-            holder: holder.clone(),
-            tag: tag.clone(),
-            is_cold,
-            copy: copy.clone(),
-            validity: Validity::of(&pull.target, &source.upstream),
-            patience,
-        };
+        let (said, copy) = self.said_beside_copy(pull, source, &client, tag).await;
+        let patience = patience(copy.as_ref());
         // Kept to the end: other replicas wait for what comes of it.
-        let said = match Box::pin(self.said(check)).await {
+        let said = match said {
             Ok(said) if said.head.is_none() && wanted == Wanted::Head => {
                 return fall_back(&client, copy, Reason::NoHead);
             }
@@ -150,6 +150,35 @@ impl Cache {
             }
             Err(reason) => fall_back(&client, copy, reason),
         }
+    }
+
+    /// What upstream says a tag is, and the copy of what it was.
+    async fn said_beside_copy(
+        self: &Arc<Self>,
+        pull: &Pull,
+        source: &Source,
+        client: &Arc<Client>,
+        tag: &Tag,
+    ) -> (Result<Said, Reason>, Option<Copy>) {
+        let (holder, validity) = (pull.holder(source), Validity::of(&pull.target, &source.upstream));
+        let record = self.store.tag(&holder, tag).await;
+        let is_cold = matches!(record, Ok(None));
+        let record = self.or_empty("tag", record);
+        // One that is asked for in any case is asked for at once: the copy is read meanwhile.
+        let is_asked = record.is_some() && validity == Validity::None;
+        let head = is_asked.then(|| self.heard(client, &holder, tag));
+        let copy = async { self.copy_of(&holder, record?).await };
+        let (head, copy) = tokio::join!(OptionFuture::from(head), copy);
+        // It did not wait for its turn, as one that has no copy must.
+        let is_void = |head: &Result<_, Reason>| matches!(head, Err(Reason::Busy | Reason::Resting(_)));
+        let head = head.filter(|head| copy.is_some() || !is_void(head));
+        let (client, tag, patience) = (client.clone(), tag.clone(), patience(copy.as_ref()));
+        let check = Check { client, holder, tag, is_cold, copy: copy.clone(), validity, patience };
+        let said = match head {
+            Some(head) => self.conclude(&check, head, Mine::unclaimed()),
+            None => Box::pin(self.said(check)).await,
+        };
+        (said, copy)
     }
 
     /// The copy of what upstream says the tag is, if there is one that this holder may have.
@@ -195,6 +224,11 @@ impl Copy {
             warning,
         }
     }
+}
+
+/// How long upstream is waited for.
+fn patience(copy: Option<&Copy>) -> Patience {
+    if copy.is_some() { Patience::Cached } else { Patience::Cold }
 }
 
 /// Upstream did not serve: the cached copy does, unless it was refused and the upstream's document says to refuse.

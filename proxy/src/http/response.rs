@@ -98,7 +98,7 @@ pub(super) async fn blob(
     let body = match (wanted, found.body) {
         (Wanted::Head, _) | (_, Body::None) => HttpBody::empty(),
         (_, Body::File(file)) => file_body(file, start, end.unwrap_or(0)),
-        (_, Body::Store) => stored_body(cache, digest, start..end.unwrap_or(0), whole).await?,
+        (_, Body::Store(blob)) => stored_body(cache, digest, &blob, start..end.unwrap_or(0)).await?,
         (_, Body::Fill(place)) => reader_body(place.reader(start, end)),
     };
     let mut response = with_type(body, "application/octet-stream");
@@ -118,11 +118,11 @@ pub(super) async fn blob(
 async fn stored_body(
     cache: &Arc<Cache>,
     digest: &Digest,
+    blob: &store::Remote,
     range: std::ops::Range<u64>,
-    whole: Option<u64>,
 ) -> Result<HttpBody, store::Error> {
-    if range.start == 0 && Some(range.end) == whole {
-        return Ok(HttpBody::from_stream(cache.store.stream_proven(*digest, range.end).await?));
+    if range == (0..blob.size) {
+        return Ok(HttpBody::from_stream(cache.store.stream_proven(*digest, blob).await?));
     }
     Ok(HttpBody::from_stream(cache.store.stream(digest, range).await?))
 }

@@ -3,6 +3,7 @@
 //! Blobs are read from the local folder first, then from the object store where there is one. Records are small
 //! objects; each can be lost without harm: a cache forgets, it never lies.
 
+mod blob;
 mod bucket;
 mod claim;
 mod error;
@@ -28,12 +29,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use config::{Instance, ObjectId, Storage};
-use futures_util::stream::BoxStream;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectMeta, ObjectStore};
 use oci::{Digest, Tag};
 
+pub use blob::{Blob, Bytestream, Remote};
 pub use claim::{Claim, Claimed, RENEWED};
 pub use error::Error;
 use folder::Folder;
@@ -42,7 +44,7 @@ pub use key::{GroupOrigin, Holder, Key, Stretch};
 pub use known::Known;
 pub use listing::{Entries, Entry, Link, StoredBlob};
 use memory::Memory;
-use objects::{MAX_SMALL, Objects};
+use objects::Objects;
 pub use purge::{Crowded, Purge, Purged, What};
 pub use read::{FileReader, read_file};
 pub use record::TagRecord;
@@ -56,26 +58,12 @@ pub const USE_PRECISION: Duration = Duration::from_secs(3600);
 /// An idle store is asked this often whether it works.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 
+/// What is opened at the start: the right and the bytes of two layers are read at once.
+const CONNECTIONS: usize = 4;
+
 /// When an object was last written, by the store's clock.
 fn time(meta: &ObjectMeta) -> Timestamp {
     Timestamp::from_millisecond(meta.last_modified.timestamp_millis()).unwrap_or_default()
-}
-
-/// A blob that is there.
-#[derive(Clone)]
-pub enum Blob {
-    Local { file: Arc<std::fs::File>, size: u64 },
-    Remote { size: u64 },
-}
-
-impl Blob {
-    /// Its length in bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        match self {
-            Self::Local { size, .. } | Self::Remote { size } => *size,
-        }
-    }
 }
 
 /// The store of one instance.
@@ -172,6 +160,14 @@ impl Store {
         }
     }
 
+    /// Opens connections to the shared store, for who asks it for several things at once.
+    pub async fn connect(&self) {
+        if self.shared {
+            let path = Key::Probe.path(&self.instance);
+            join_all((0..CONNECTIONS).map(|_| self.objects.any_below(&path))).await;
+        }
+    }
+
     /// Whether the local folder can take a blob of that size now.
     #[must_use]
     pub fn has_room(&self, size: u64) -> bool {
@@ -235,50 +231,6 @@ impl Store {
         let Some(link) = self.objects.any_below(&prefix).await? else { return Ok(None) };
         let got = self.objects.get(&link).await?;
         Ok(got.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into()))
-    }
-
-    /// Looks for a blob's bytes, whoever may have them.
-    ///
-    /// # Errors
-    /// When folder or store cannot be read.
-    pub async fn blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        if let Some((file, size)) = self.folder.blob(digest)? {
-            return Ok(Some(Blob::Local { file, size }));
-        }
-        if !self.shared {
-            return Ok(None);
-        }
-        let size = self.objects.head(&Key::Blob(digest).path(&self.instance)).await?;
-        Ok(size.map(|size| Blob::Remote { size }))
-    }
-
-    /// Reads a whole small blob, such as a manifest; `None` also for what is too large to be one.
-    ///
-    /// # Errors
-    /// When folder or store cannot be read.
-    pub async fn bytes(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
-        if let Some((file, size)) = self.folder.blob(digest)? {
-            let Some(length) = usize::try_from(size).ok().filter(|_| size <= MAX_SMALL) else {
-                return Ok(None);
-            };
-            return Ok(Some(read_file(file, 0, length).await?));
-        }
-        if !self.shared {
-            return Ok(None);
-        }
-        Ok(self.read(&Key::Blob(digest)).await?.map(|(bytes, _)| bytes))
-    }
-
-    /// Streams a part of a blob from the shared store.
-    ///
-    /// # Errors
-    /// When the store cannot be read; later errors come in the stream.
-    pub async fn stream(
-        &self,
-        digest: &Digest,
-        range: std::ops::Range<u64>,
-    ) -> Result<BoxStream<'static, object_store::Result<Bytes>>, Error> {
-        self.objects.stream(&Key::Blob(digest).path(&self.instance), range).await
     }
 
     /// Keeps proven bytes under their digest: in the shared store if there is one, and in the local folder.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::path::Path;
@@ -18,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::known::Seen;
-use super::{Error, bucket, time};
+use super::{Bytestream, Error, bucket, time};
 use crate::clock::since;
 use crate::metrics::Metrics;
 
@@ -87,8 +86,13 @@ impl Objects {
     ) -> Result<Option<Bytes>, Error> {
         let Some((bytes, written)) = self.get(&path).await? else { return Ok(None) };
         if since(now, written) > precision {
-            // Not one that was forgotten since it was read.
-            self.renew(&path, shared).await.ok();
+            // Not one that was forgotten since it was read. A bucket is not waited for.
+            let renewed = async move { self.renew(&path, shared).await.ok() };
+            if shared {
+                tokio::spawn(renewed);
+            } else {
+                renewed.await;
+            }
         }
         Ok(Some(bytes))
     }
@@ -98,6 +102,13 @@ impl Objects {
         let options = GetOptions { head: true, ..GetOptions::default() };
         let head = async { absent_is_none(self.store.get_opts(path, options).await) };
         Ok(self.attempt("head", head).await?.map(|result: GetResult| result.meta.size))
+    }
+
+    /// Begins to read an object of any length: that, and its bytes, errors among them; `None` if there is none.
+    pub(super) async fn open(&self, path: &Path) -> Result<Option<(u64, Bytestream)>, Error> {
+        let got = async { absent_is_none(self.store.get_opts(path, GetOptions::default()).await) };
+        let got = self.attempt("get", got).await?;
+        Ok(got.map(|result: GetResult| (result.meta.size, result.into_stream())))
     }
 
     /// One object below a prefix, whichever comes first.
@@ -176,11 +187,7 @@ impl Objects {
     }
 
     /// Streams a part of an object; errors after the beginning come in the stream.
-    pub(super) async fn stream(
-        &self,
-        path: &Path,
-        range: Range<u64>,
-    ) -> Result<BoxStream<'static, object_store::Result<Bytes>>, Error> {
+    pub(super) async fn stream(&self, path: &Path, range: Range<u64>) -> Result<Bytestream, Error> {
         // Of nothing no range can be asked (RFC 9110 §14.1.2).
         if range.is_empty() {
             return Ok(futures_util::stream::empty().boxed());

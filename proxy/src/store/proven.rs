@@ -4,17 +4,17 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use futures_util::{Stream, StreamExt};
 use oci::{Digest, Hasher};
 
-use super::{Error, Store};
+use super::{Bytestream, Error, Remote, Store};
 
 /// A blob on its way.
 struct Proof {
     store: Arc<Store>,
     digest: Digest,
-    bytes: BoxStream<'static, object_store::Result<Bytes>>,
+    bytes: Bytestream,
     /// `None` when all has come.
     hasher: Option<Hasher>,
     /// The newest piece, which may be the last one.
@@ -30,9 +30,9 @@ impl Store {
     pub async fn stream_proven(
         self: &Arc<Self>,
         digest: Digest,
-        size: u64,
+        blob: &Remote,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static, Error> {
-        let bytes = self.stream(&digest, 0..size).await?;
+        let bytes = self.stream_whole(&digest, blob).await?;
         let hasher = Some(Hasher::new(digest.algorithm()));
         let proof = Proof { store: self.clone(), digest, bytes, hasher, held: None };
         Ok(stream::try_unfold(proof, |mut proof| async move {

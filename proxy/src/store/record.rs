@@ -50,6 +50,12 @@ impl Store {
         }
     }
 
+    /// Whether this process wrote or read that record a moment ago; asks no store.
+    #[must_use]
+    pub fn remembers_tag(&self, holder: &Holder, tag: &Tag) -> bool {
+        self.tags.get(&(holder.clone(), tag.clone())).is_some()
+    }
+
     /// The same as the store has it now: another replica may have checked the tag a moment ago.
     ///
     /// # Errors

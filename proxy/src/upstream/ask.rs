@@ -60,6 +60,17 @@ impl Client {
         result.map(|response| (response, permit)).map_err(|reason| self.error(reason))
     }
 
+    /// Fetches the token that a request below this repository will need, if upstream is known to want one and can be asked
+    /// now. What comes of it is the request's to find out.
+    pub async fn prepare(&self, repository: &Name) {
+        if self.frozen_until().is_none()
+            && self.health.rests_for().is_none()
+            && let Some(_permit) = self.permits.take(Turn::Check).await
+        {
+            self.authorization(&scope(repository)).await.ok();
+        }
+    }
+
     /// Waits for a permit, no longer than such a request may.
     async fn turn(&self, ask: &Ask<'_>) -> Result<Permit, Reason> {
         let mut patience = PATIENCE.min(ask.turn.patience());
@@ -90,7 +101,7 @@ impl Client {
     /// Sends a request, answers a challenge once, and judges the status.
     async fn authorized(&self, ask: &Ask<'_>) -> Result<Response, Reason> {
         let url = self.url(ask)?;
-        let scope = ask.repository.map(|name| format!("repository:{name}:pull")).unwrap_or_default();
+        let scope = ask.repository.map(scope).unwrap_or_default();
         for _ in 0..2 {
             let proof = self.authorization(&scope).await?;
             let exchange = self.exchange(&ask.method, url.clone(), &ask.headers, proof.header()).await?;
@@ -186,6 +197,11 @@ impl Client {
         url.set_query(ask.query.as_deref());
         Ok(url)
     }
+}
+
+/// What a token must open.
+fn scope(repository: &Name) -> String {
+    format!("repository:{repository}:pull")
 }
 
 /// RFC 9110 §10.2.3: seconds or a date.

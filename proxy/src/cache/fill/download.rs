@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use futures_util::stream::BoxStream;
 use oci::Hasher;
 use tokio::task::JoinHandle;
 
 use super::window::Abandoned;
 use super::{Fill, Phase};
+use crate::cache::Asker;
 use crate::replica::{FillBody, Gone};
-use crate::store::{Holder, Spool, Store};
-use crate::upstream::{BlobBody, Class, Client, Reason};
+use crate::store::{Bytestream, Spool, Store};
+use crate::upstream::{BlobBody, Class, Reason};
 
 /// Tries without a new byte before an account counts as exhausted.
 const TRIES: usize = 4;
@@ -38,7 +38,7 @@ pub(super) enum Incoming {
     Upstream(BlobBody),
     /// What the bucket has.
     Stored {
-        bytes: BoxStream<'static, object_store::Result<Bytes>>,
+        bytes: Bytestream,
         size: u64,
     },
     /// Another replica's download.
@@ -119,12 +119,12 @@ impl Download<'_> {
     }
 
     /// Downloads with one waiter's account after the other, each going on where the one before stopped.
-    pub(super) async fn fetch(mut self) -> Result<Proven, (Holder, Reason)> {
+    pub(super) async fn fetch(mut self) -> Result<Proven, (Asker, Reason)> {
         let mut account = 0;
         loop {
-            let (holder, client) = self.fill.waiters.lock()[account].clone();
-            let reason = match self.with(&client, &holder).await {
-                Ok(()) => return self.prove().map_err(|reason| (holder, reason)),
+            let asker = self.fill.waiters.lock()[account].clone();
+            let reason = match self.with(&asker).await {
+                Ok(()) => return self.prove().map_err(|reason| (asker, reason)),
                 Err(reason) => reason,
             };
             account += 1;
@@ -132,13 +132,14 @@ impl Download<'_> {
             // is exhausted or was refused midway is followed by the next, which has shown its right by a HEAD.
             let shown = self.is_answered && reason.class() != Class::Wrong;
             if !shown || account >= self.fill.waiters.lock().len() {
-                return Err((holder, reason));
+                return Err((asker, reason));
             }
         }
     }
 
     /// Downloads what is missing with one account, trying again as long as bytes come.
-    async fn with(&mut self, client: &Client, holder: &Holder) -> Result<(), Reason> {
+    async fn with(&mut self, asker: &Asker) -> Result<(), Reason> {
+        let Asker { holder, client } = asker;
         let mut waits = tries();
         let mut failure = None;
         loop {

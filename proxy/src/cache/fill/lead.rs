@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::Fill;
 use super::download::{Download, Incoming, Proven};
+use crate::cache::Asker;
 use crate::cache::blob::decides_nothing;
 use crate::cache::claims::{Claims, Mine, Theirs, Turn, Work};
 use crate::metrics::Source;
 use crate::replica::Gone;
-use crate::store::{self, Holder, Store};
+use crate::store::{self, Remote, Store};
 use crate::upstream::Reason;
 
 /// How often another replica is followed before one goes on without it.
@@ -38,7 +39,7 @@ enum Followed {
     Lost,
     /// Only a download of its own can show a right.
     Apart,
-    Failed(Holder, Reason),
+    Failed(Asker, Reason),
 }
 
 impl Fill {
@@ -46,11 +47,11 @@ impl Fill {
         &self,
         store: &Arc<Store>,
         claims: &Arc<Claims>,
-    ) -> Result<(Filled, Lead), (Holder, Reason)> {
+    ) -> Result<(Filled, Lead), (Asker, Reason)> {
         let work = Work::Fill(self.digest, self.origin.clone());
         let mut download = Download::new(self, store);
-        if let Some(size) = self.stored {
-            match self.bring(&mut download, store, size).await {
+        if let Some(blob) = &self.stored {
+            match self.bring(&mut download, store, blob).await {
                 Ok(()) => return self.proven_from_store(download, store).await,
                 Err(reason) => {
                     tracing::warn!(digest = %self.digest, %reason, at = download.bytes(), "the bucket does not give what it has; going on without it");
@@ -65,12 +66,12 @@ impl Fill {
             };
             match self.follow(&mut download, store, claims, &other).await {
                 Followed::Whole(first_shown) => {
-                    let (holder, _) = self.waiters.lock()[0].clone();
-                    let proven = download.prove().map_err(|reason| (holder, reason))?;
+                    let first = self.waiters.lock()[0].clone();
+                    let proven = download.prove().map_err(|reason| (first, reason))?;
                     return Ok((Filled::Proven(proven), Lead::Theirs { first_shown }));
                 }
                 Followed::Kept => return Ok((Filled::Kept, Lead::Theirs { first_shown: false })),
-                Followed::Failed(holder, reason) => return Err((holder, reason)),
+                Followed::Failed(asker, reason) => return Err((asker, reason)),
                 Followed::Apart => break,
                 Followed::Lost => turn = claims.turn_after(&work, Some(other)).await,
             }
@@ -79,10 +80,10 @@ impl Fill {
     }
 
     /// Takes the bytes from the bucket.
-    async fn bring(&self, download: &mut Download<'_>, store: &Store, size: u64) -> Result<(), Reason> {
+    async fn bring(&self, download: &mut Download<'_>, store: &Store, blob: &Remote) -> Result<(), Reason> {
         let broken = |error: store::Error| Reason::Broken(error.to_string());
-        let bytes = store.stream(&self.digest, 0..size).await.map_err(broken)?;
-        download.copy(Incoming::Stored { bytes, size }).await
+        let bytes = store.stream_whole(&self.digest, blob).await.map_err(broken)?;
+        download.copy(Incoming::Stored { bytes, size: blob.size }).await
     }
 
     /// What the bucket gave, if it has its digest. Otherwise it is taken out of there: the next pull fetches it again.
@@ -90,21 +91,21 @@ impl Fill {
         &self,
         download: Download<'_>,
         store: &Store,
-    ) -> Result<(Filled, Lead), (Holder, Reason)> {
+    ) -> Result<(Filled, Lead), (Asker, Reason)> {
         match download.prove() {
             Ok(proven) => Ok((Filled::Proven(proven), Lead::Theirs { first_shown: true })),
             Err(reason) => {
                 if let Err(error) = store.delete_damaged(&self.digest).await {
                     tracing::warn!(%error, digest = %self.digest, "the damaged blob is still there");
                 }
-                let (holder, _) = self.waiters.lock()[0].clone();
-                Err((holder, reason))
+                let first = self.waiters.lock()[0].clone();
+                Err((first, reason))
             }
         }
     }
 
     /// Downloads from upstream, for this replica and for those that follow it.
-    async fn lead(&self, download: Download<'_>, mine: Mine) -> Result<(Filled, Lead), (Holder, Reason)> {
+    async fn lead(&self, download: Download<'_>, mine: Mine) -> Result<(Filled, Lead), (Asker, Reason)> {
         *self.source.lock() = Source::Upstream;
         let proven = download.fetch().await?;
         Ok((Filled::Proven(proven), Lead::Ours(mine)))
@@ -118,11 +119,12 @@ impl Fill {
         claims: &Claims,
         other: &Theirs,
     ) -> Followed {
-        let (holder, client) = self.waiters.lock()[0].clone();
+        let first = self.waiters.lock()[0].clone();
+        let Asker { holder, client } = &first;
         let opened = match (&claims.replica, other.claim()) {
             (Some(replica), Some(claim)) => {
                 let from = download.bytes();
-                replica.open_fill(claim, &other.path, (&self.digest, &self.origin), &holder, from).await
+                replica.open_fill(claim, &other.path, (&self.digest, &self.origin), holder, from).await
             }
             _ => {
                 claims.ended(other).await;
@@ -142,14 +144,14 @@ impl Fill {
             && let Err(error) = client.head_blob(&holder.repository, &self.digest).await
         {
             let own = decides_nothing(&error.reason);
-            return if own { Followed::Apart } else { Followed::Failed(holder, error.reason) };
+            return if own { Followed::Apart } else { Followed::Failed(first, error.reason) };
         }
         tracing::debug!(digest = %self.digest, replica = ?other.claim(), "following another replica");
         *self.source.lock() = Source::Replica;
         let shown = body.shown;
         match download.copy(Incoming::Replica(body)).await {
             Ok(()) => Followed::Whole(shown),
-            Err(reason @ Reason::Wrong(_)) => Followed::Failed(holder, reason),
+            Err(reason @ Reason::Wrong(_)) => Followed::Failed(first, reason),
             Err(reason) => {
                 tracing::info!(digest = %self.digest, %reason, at = download.bytes(), "the other replica's download broke off");
                 Followed::Lost

@@ -29,10 +29,11 @@ use lead::{Filled, Lead};
 pub use reader::Reader;
 use window::{Cursor, Window};
 
+use super::Asker;
 use super::claims::Claims;
 use crate::metrics::{Metrics, Source};
-use crate::store::{Blob, Holder, Store};
-use crate::upstream::{Client, Reason};
+use crate::store::{Holder, Remote, Store};
+use crate::upstream::Reason;
 
 /// A blob and who delivers it.
 pub(super) type FillKey = (Digest, String);
@@ -51,11 +52,11 @@ pub(super) struct Fill {
     origin: String,
     /// Where the bytes come from now.
     source: Mutex<Source>,
-    /// The bucket has it, with this length, and who began it has the right to it.
-    stored: Option<u64>,
+    /// The bucket has it, and who began it has the right to it.
+    stored: Option<Remote>,
     progress: watch::Sender<Progress>,
     /// Who may have the blob once it is proven, each with the account that showed it; in the order of their coming.
-    waiters: Mutex<Vec<(Holder, Arc<Client>)>>,
+    waiters: Mutex<Vec<Asker>>,
     file: OnceLock<Arc<File>>,
     /// When it began, or the last byte came.
     moved: Mutex<Instant>,
@@ -66,7 +67,7 @@ pub(super) struct Fill {
     metrics: Metrics,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Progress {
     phase: Phase,
     /// Length of the blob, where upstream stated it.
@@ -77,7 +78,7 @@ struct Progress {
     spooled: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Phase {
     /// Upstream has not answered yet.
     Asking,
@@ -87,8 +88,8 @@ enum Phase {
     Proven,
     /// Another fill ended a moment before this one began: it is in the store.
     Kept,
-    /// It failed, with whose account.
-    Failed(Holder, Reason),
+    /// It failed, and for whom.
+    Failed(Asker, Reason),
 }
 
 /// A download in progress, for people.
@@ -114,7 +115,7 @@ pub(super) enum Begun {
     Filling(Option<u64>),
     /// Look into the store.
     Kept,
-    Failed(Holder, Reason),
+    Failed(Asker, Reason),
 }
 
 impl Fills {
@@ -170,15 +171,14 @@ impl Fills {
     pub(super) fn join(
         self: &Arc<Self>,
         key: FillKey,
-        holder: Holder,
-        client: Arc<Client>,
+        asker: Asker,
         shown: bool,
-        stored: Option<u64>,
+        stored: Option<Remote>,
     ) -> Option<Arc<Fill>> {
         let mut running = self.running.lock();
         if let Some(fill) = running.get(&key) {
-            if !fill.waits(&holder) {
-                shown.then(|| fill.waiters.lock().push((holder, client)))?;
+            if !fill.waits(&asker.holder) {
+                shown.then(|| fill.waiters.lock().push(asker))?;
             }
             return Some(fill.clone());
         }
@@ -190,7 +190,7 @@ impl Fills {
             source: Mutex::new(if stored.is_some() { Source::Cache } else { Source::Replica }),
             stored,
             progress,
-            waiters: Mutex::new(vec![(holder, client)]),
+            waiters: Mutex::new(vec![asker]),
             file: OnceLock::new(),
             moved: Mutex::new(Instant::now()),
             window: Arc::default(),
@@ -218,9 +218,9 @@ impl Drop for Landing {
         // A task that panicked has told nobody.
         self.fill.progress.send_if_modified(|progress| {
             let silent = matches!(progress.phase, Phase::Asking | Phase::Filling) && std::thread::panicking();
-            if silent && let Some((holder, _)) = self.fill.waiters.lock().first() {
+            if silent && let Some(asker) = self.fill.waiters.lock().first() {
                 progress.phase =
-                    Phase::Failed(holder.clone(), Reason::Broken("the download was aborted".to_owned()));
+                    Phase::Failed(asker.clone(), Reason::Broken("the download was aborted".to_owned()));
             }
             silent
         });
@@ -237,11 +237,11 @@ async fn run(landing: Landing) {
         return;
     }
     match fill.fill(&store, &landing.fills.claims).await {
-        Err((holder, reason)) => {
-            tracing::warn!(digest = %fill.digest, group = %holder.group, %reason, "the download failed; nothing is kept");
+        Err((asker, reason)) => {
+            tracing::warn!(digest = %fill.digest, group = %asker.holder.group, %reason, "the download failed; nothing is kept");
             // Out of the map first: whom the failure reaches may begin anew.
             drop(landing);
-            fill.tell(Phase::Failed(holder, reason));
+            fill.tell(Phase::Failed(asker, reason));
         }
         Ok((Filled::Kept, _)) => {
             drop(landing);
@@ -264,7 +264,7 @@ async fn run(landing: Landing) {
             }
             let mut linked = 0;
             if let Lead::Theirs { first_shown: true } = lead {
-                let first = fill.waiters.lock().first().map(|(holder, _)| holder.clone());
+                let first = fill.waiters.lock().first().map(|asker| asker.holder.clone());
                 first.iter().for_each(|holder| store.remember_link(&fill.digest, holder, ""));
             }
             fill.link(&store, &mut linked).await;
@@ -288,7 +288,7 @@ impl Fill {
         // The sender is in this fill: it is not gone before us.
         let Ok(progress) = progress.wait_for(shows).await else { return Begun::Kept };
         match &progress.phase {
-            Phase::Failed(holder, reason) => Begun::Failed(holder.clone(), reason.clone()),
+            Phase::Failed(asker, reason) => Begun::Failed(asker.clone(), reason.clone()),
             Phase::Kept => Begun::Kept,
             Phase::Asking | Phase::Filling | Phase::Proven => Begun::Filling(progress.size),
         }
@@ -329,25 +329,26 @@ impl Fill {
     }
 
     fn waits(&self, holder: &Holder) -> bool {
-        self.waiters.lock().iter().any(|(waiter, _)| waiter == holder)
+        self.waiters.lock().iter().any(|waiter| waiter.holder == *holder)
     }
 
     /// Whether a fill of ours that ended after this one's requests had looked has left the blob in the store.
     async fn is_kept(&self, store: &Store) -> bool {
-        let first = self.waiters.lock().first().map(|(holder, _)| holder.clone());
+        let first = self.waiters.lock().first().map(|asker| asker.holder.clone());
         let Some(holder) = first else { return false };
-        store.remembers_link(&self.digest, &holder)
-            && match store.blob(&self.digest).await {
-                Ok(Some(Blob::Local { .. })) => true,
-                Ok(Some(Blob::Remote { .. })) => self.stored.is_none(),
-                _ => false,
-            }
+        if !store.remembers_link(&self.digest, &holder) {
+            return false;
+        }
+        // What is in the bucket is what this one is to bring.
+        let kept =
+            if self.stored.is_some() { store.copy(&self.digest) } else { store.blob(&self.digest).await };
+        matches!(kept, Ok(Some(_)))
     }
 
     /// Writes the rights of the waiters from number `from` on, but for those that are known to be written.
     async fn link(&self, store: &Store, from: &mut usize) {
         loop {
-            let next = self.waiters.lock().get(*from).map(|(holder, _)| holder.clone());
+            let next = self.waiters.lock().get(*from).map(|asker| asker.holder.clone());
             let Some(holder) = next else { return };
             *from += 1;
             if store.remembers_link(&self.digest, &holder) {

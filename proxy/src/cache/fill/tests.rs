@@ -8,6 +8,7 @@ use oci::{Algorithm, Digest, Name};
 use prometheus_client::registry::Registry;
 
 use super::Fills;
+use crate::cache::Asker;
 use crate::cache::claims::Claims;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -30,7 +31,8 @@ async fn who_has_shown_no_right_is_not_taken_into_a_strangers_download() {
     let store = Arc::new(testing::in_folder(&config, folder.path(), &metrics));
     let fills = Fills::new(store.clone(), Claims::new(store, None), metrics);
     let key = (Digest::of(Algorithm::Sha256, b"blob"), "origin".to_owned());
-    let join = |group: &str, shown| fills.join(key.clone(), holder(group), client.clone(), shown, None);
+    let asker = |group: &str| Asker { holder: holder(group), client: client.clone() };
+    let join = |group: &str, shown| fills.join(key.clone(), asker(group), shown, None);
 
     let begun = join("first", false).unwrap();
     assert!(join("stranger", false).is_none());
