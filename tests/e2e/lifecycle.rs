@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use tempfile::TempDir;
+
 use crate::installation::{Installation, NAMESPACE, RELEASE, chart};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,13 +79,7 @@ async fn an_upgrade_brings_newer_definitions_and_an_uninstall_leaves_them_and_no
     let definition = "customresourcedefinition/dependencyproxies.dependencyproxy.dev";
     kubectl.run(&["get", definition]).await.succeeds();
 
-    // An older chart: its definition does not know a field yet.
-    let older = tempfile::tempdir().unwrap();
-    copy(&chart(), older.path());
-    let crds = older.path().join("files/crds.yaml");
-    let text = fs::read_to_string(&crds).unwrap();
-    assert!(text.contains("maxRegistriesPerGroup:"));
-    fs::write(&crds, text.replace("maxRegistriesPerGroup:", "formerName:")).unwrap();
+    let older = older_chart();
     installation.install(older.path()).await.succeeds();
     let has = async |field: &str| {
         let definition = kubectl.json(&["get", definition]).await;
@@ -94,6 +90,23 @@ async fn an_upgrade_brings_newer_definitions_and_an_uninstall_leaves_them_and_no
     installation.install(&chart()).await.succeeds();
     assert!(has("maxRegistriesPerGroup").await && !has("formerName").await);
     installation.helm(&["test", RELEASE, "--namespace", NAMESPACE]).await.succeeds();
+}
+
+/// A chart of a release before this one: its definition does not know a field yet, and its operator is another one.
+pub(crate) fn older_chart() -> TempDir {
+    let older = tempfile::tempdir().unwrap();
+    copy(&chart(), older.path());
+    let changes = [
+        ("files/crds.yaml", "maxRegistriesPerGroup:", "formerName:"),
+        ("values.yaml", "podAnnotations: {}", "podAnnotations: {release: before}"),
+    ];
+    for (file, now, before) in changes {
+        let file = older.path().join(file);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(now), "{now}");
+        fs::write(&file, text.replace(now, before)).unwrap();
+    }
+    older
 }
 
 fn copy(from: &Path, to: &Path) {
