@@ -259,14 +259,20 @@ async fn what_the_api_server_fails_to_do_is_tried_again_and_no_error_of_the_oper
     assert_eq!(count("error").await, 0.0, "{}", stage.operator.log());
 }
 
-#[tokio::test]
-async fn while_pods_cannot_be_listed_the_rest_is_told() {
-    let Some(mut stage) = Stage::new().await else { return };
-    let Some(relay) = behind_a_relay(&mut stage).await else { return };
+/// An instance with a pod and the group `team`, and an operator that reaches the API server by the relay.
+async fn served_behind_a_relay() -> Option<(Stage, Relay, FakePod)> {
+    let mut stage = Stage::new().await?;
+    let relay = behind_a_relay(&mut stage).await?;
     stage.apply(proxy("main")).await;
     stage.apply(group("team", "team-a")).await;
-    let _pod = FakePod::of(&stage, "main").await;
+    let pod = FakePod::of(&stage, "main").await;
     stage.says("DependencyProxyGroup", "team", "Ready", "True", "Programmed").await;
+    Some((stage, relay, pod))
+}
+
+#[tokio::test]
+async fn while_pods_cannot_be_listed_the_rest_is_told() {
+    let Some((stage, relay, _pod)) = served_behind_a_relay().await else { return };
     stage.says("DependencyProxy", "main", "Ready", "True", "AllReplicasReady").await;
     relay.fail_for("pods");
     let annotation = json!({"metadata": {"annotations": {"dependencyproxy.dev/purge": "now"}}});
@@ -291,12 +297,7 @@ async fn while_pods_cannot_be_listed_the_rest_is_told() {
 
 #[tokio::test]
 async fn an_operator_that_was_cut_off_from_the_api_server_for_a_minute_goes_on_when_it_is_back() {
-    let Some(mut stage) = Stage::new().await else { return };
-    let Some(relay) = behind_a_relay(&mut stage).await else { return };
-    stage.apply(proxy("main")).await;
-    stage.apply(group("team", "team-a")).await;
-    let _pod = FakePod::of(&stage, "main").await;
-    stage.says("DependencyProxyGroup", "team", "Ready", "True", "Programmed").await;
+    let Some((mut stage, relay, _pod)) = served_behind_a_relay().await else { return };
     let id = config::ObjectId { namespace: stage.namespace.clone(), name: "main".to_owned() };
     let before = documents(&stage.client, &id).await;
     // Longer than the lease: whoever cannot renew it must stop, and kubelet starts it again.

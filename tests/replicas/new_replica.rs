@@ -3,12 +3,21 @@
 use std::time::{Duration, Instant};
 
 use harness::hostile::{Fault, noise};
-use harness::replicas::Plan;
+use harness::replicas::{Instance, Plan};
 use harness::way::Trouble;
 
 /// How far away bucket, upstream and its token service are: a processor that is busy with something else counts as nothing
 /// beside it.
 const FAR: Duration = Duration::from_millis(800);
+
+/// Replica 1 has just started, with an empty folder; the bucket has everything.
+async fn started_anew(it: &mut Instance) {
+    it.settled().await;
+    let proxy = &mut it.replicas[1].proxy;
+    proxy.kill9();
+    std::fs::remove_dir_all(proxy.data()).unwrap();
+    proxy.restart().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_pull_goes_to_the_bucket_and_back_twice_for_the_tag_and_once_for_each_other_part() {
@@ -18,11 +27,7 @@ async fn a_first_pull_goes_to_the_bucket_and_back_twice_for_the_tag_and_once_for
     let layer = noise(1, 100_000);
     let image = it.upstream.image("library/a", "1", std::slice::from_ref(&layer));
     it.client(0).pull("library/a", "1").await;
-    it.settled().await;
-    let proxy = &mut it.replicas[1].proxy;
-    proxy.kill9();
-    std::fs::remove_dir_all(proxy.data()).unwrap();
-    proxy.restart().await;
+    started_anew(&mut it).await;
     it.upstream.forget();
     it.upstream.on("/").fault(Fault::Delay(FAR));
     way.trouble(Trouble::Slow(FAR));
@@ -48,11 +53,7 @@ async fn a_manifest_by_digest_is_there_after_one_way() {
     let mut it = plan.start().await;
     let image = it.upstream.image("library/a", "1", &[noise(1, 1000)]);
     it.client(0).pull("library/a", "1").await;
-    it.settled().await;
-    let proxy = &mut it.replicas[1].proxy;
-    proxy.kill9();
-    std::fs::remove_dir_all(proxy.data()).unwrap();
-    proxy.restart().await;
+    started_anew(&mut it).await;
     way.trouble(Trouble::Slow(FAR));
     let answer = it.client(1).manifest("library/a", &image.digest.to_string()).await;
     assert_eq!(answer.bytes(), &image.manifest);
