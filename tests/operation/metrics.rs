@@ -25,6 +25,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("upstream_ratelimit_remaining", "gauge", &["upstream", "source"]),
     ("upstream_ratelimit_window_seconds", "gauge", &["upstream", "source"]),
     ("fills_in_flight", "gauge", &[]),
+    ("replicas_known", "gauge", &[]),
     ("fill_waiters", "gauge", &[]),
     ("fill_idle_seconds", "gauge", &[]),
     ("store_operations", "counter", &["operation", "result"]),
