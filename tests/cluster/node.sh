@@ -110,7 +110,7 @@ cgroup_trees() { awk '$3 == "cgroup" || $3 == "cgroup2" {print $2}' /proc/mounts
 cgroups_end() {
   local tree folder
   for tree in $(cgroup_trees); do
-    for folder in "$tree/$prefix"-node*; do
+    for folder in "$tree/$prefix"-*; do
       [ ! -d "$folder" ] || within "$folder is empty" cgroup_end "$folder"
     done
   done

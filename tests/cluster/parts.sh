@@ -14,17 +14,29 @@ in_network() { # NAME CMD...
   nsenter --net="/run/netns/$prefix-$1" "${@:2}"
 }
 
-# Starts a program that stays, in a network, in a session of its own. It takes the processors that pods leave over: on two
-# of them, a container that starts on one node would else hold up what a pod of the other one answers. Linux gives each
-# session its share of them (autogroup, sched(7)), whatever is said of its processes, and all pods of a node have one share
-# together: so the session's is lowered, too.
+# Starts a program that stays, in a network, in a session of its own. It takes the processors that pods leave over.
 start() { # NETWORK NAME CMD...
   local network=$1 name=$2
   shift 2
   # nsenter itself and no function, so that $! is the program.
-  nsenter --net="/run/netns/$prefix-$network" setsid chrt --idle 0 \
-    sh -c '{ echo 10 >/proc/self/autogroup; } 2>/dev/null; exec "$@"' sh "$@" >"$state/log/$name.log" 2>&1 8>&- </dev/null &
+  nsenter --net="/run/netns/$prefix-$network" setsid \
+    sh -c 'echo $$ >"$0"; exec "$@"' "$(daemons)" "$@" >"$state/log/$name.log" 2>&1 8>&- </dev/null &
   echo $! >"$state/pid/$name"
+}
+
+# Where a daemon writes its process ID. On two processors, a container that starts on one node would else hold up what a pod
+# of the other one answers: who is in an idle cgroup makes room at once for who is not, and runc takes what it starts out of
+# it, into the pod's. SCHED_IDLE in place of it would go over to the pods, and make them wait for each other.
+daemons() {
+  local tree folder
+  for tree in $(cgroup_trees); do
+    [ ! -e "$tree/cgroup.subtree_control" ] || echo +cpu >"$tree/cgroup.subtree_control" 2>/dev/null || true
+    folder=$tree/$prefix-daemons
+    mkdir -p "$folder"
+    if echo 1 2>/dev/null >"$folder/cpu.idle"; then echo "$folder/cgroup.procs" && return; fi
+    rmdir "$folder"
+  done
+  echo /dev/null
 }
 
 # Ends a process of this cluster: its command line names the cluster's folder. Nothing of it is kept, so by force.
