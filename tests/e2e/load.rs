@@ -21,6 +21,32 @@ struct Pull {
     failure: Option<String>,
 }
 
+/// When something begins, and how much time of the processors there had been and had been given to others until then.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) at: Instant,
+    ticks: [u64; 2],
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        // proc_stat(5): user, nice, system, idle, iowait, irq, softirq, and what the host of a virtual machine took.
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let line = stat.lines().next().unwrap_or_default();
+        let ticks =
+            line.split_whitespace().skip(1).take(8).map(|ticks| ticks.parse::<u64>().unwrap_or_default());
+        let ticks = ticks.collect::<Vec<_>>();
+        Self { at: Instant::now(), ticks: [ticks.iter().sum(), ticks.get(7).copied().unwrap_or_default()] }
+    }
+
+    /// How much of the processors the machine's host has given to others since then, in words.
+    pub(crate) fn stolen(self) -> String {
+        let [all, stolen] = Self::now().ticks;
+        let share = (stolen - self.ticks[1]) * 100 / (all - self.ticks[0]).max(1);
+        format!("{share} % of the processors stolen")
+    }
+}
+
 /// Pulls until it is told to stop.
 pub(crate) struct Load {
     pulls: Arc<Mutex<Vec<Pull>>>,

@@ -14,7 +14,7 @@ use super::tag::Copy;
 use super::{Cache, Validity, by_tag};
 use crate::replica::Heard;
 use crate::store::{Holder, TagRecord};
-use crate::upstream::{Client, ManifestHead, Patience, Reason, record_name};
+use crate::upstream::{Client, ManifestHead, Patience, Reason};
 
 /// What is to be found out.
 pub(super) struct Check {
@@ -75,7 +75,7 @@ impl Cache {
         let key = (client.clone(), holder.clone(), tag.clone());
         let (cache, (client, holder, tag)) = (self.clone(), key.clone());
         let work = || async move {
-            match replica.heard(&holder, &tag, &record_name(client.upstream())).await {
+            match replica.heard(&holder, &tag, client.record_name()).await {
                 Some(heard) if heard.as_ref().err().is_none_or(|reason| !reason.may_be_local()) => {
                     client.note(&heard);
                     heard
@@ -94,13 +94,13 @@ impl Cache {
     ) -> Option<impl Future<Output = Heard> + Send + use<>> {
         let group = config.groups.values().find(|group| group.id == asked.group && group.enabled)?;
         let upstream = &group.upstream;
-        if record_name(upstream) != asked.account || upstream.refusal(&asked.repository).is_some() {
+        let client = self.upstreams.client(upstream, config);
+        if client.record_name() != asked.account || upstream.refusal(&asked.repository).is_some() {
             return None;
         }
         let (group, repository) = (asked.group.clone(), asked.repository.clone());
         let holder = Holder { origin: upstream.origin.clone(), group, repository };
-        let (cache, client, tag) =
-            (self.clone(), self.upstreams.client(upstream, config), by_tag(&asked.tag));
+        let (cache, tag) = (self.clone(), by_tag(&asked.tag));
         Some(async move { cache.head(&client, &holder, tag, Patience::Cached).await })
     }
 

@@ -10,7 +10,7 @@ use oci::Digest;
 use reqwest::Response;
 use tokio::time::timeout;
 
-use super::{CLAIMS, FILLS, HEARTBEAT, Replica, SHOWN, SIZE, STATUS};
+use super::{CLAIMS, FILLS, HEARTBEAT, Replica, SHOWN, SIZE, STATUS, query_of};
 use crate::store::{Claim, Holder};
 
 /// A replica that says nothing for so long is gone: it answers within a [`HEARTBEAT`] whatever it waits for itself.
@@ -71,13 +71,8 @@ impl Replica {
         holder: &Holder,
         from: u64,
     ) -> Result<Option<FillBody>, Gone> {
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("id", &claim.id)
-            .append_pair("from", &from.to_string())
-            .append_pair("namespace", &holder.group.namespace)
-            .append_pair("group", &holder.group.name)
-            .append_pair("repository", holder.repository.as_str())
-            .finish();
+        let from = from.to_string();
+        let query = query_of(holder).append_pair("id", &claim.id).append_pair("from", &from).finish();
         let target = format!("{FILLS}{digest}/{origin}?{query}");
         loop {
             let response = self.get(&claim.replica, &target).await?;

@@ -10,7 +10,7 @@ use http::StatusCode;
 use oci::Tag;
 use tokio::time::timeout;
 
-use super::{BEAT, CHECKS, Gone, Replica};
+use super::{BEAT, CHECKS, Gone, Replica, query_of};
 use crate::store::Holder;
 use crate::upstream::{ManifestHead, Reason};
 
@@ -81,10 +81,5 @@ impl Replica {
 
 /// Path and query of the question.
 fn target(holder: &Holder, tag: &Tag, account: &str) -> String {
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("namespace", &holder.group.namespace)
-        .append_pair("group", &holder.group.name)
-        .append_pair("repository", holder.repository.as_str())
-        .finish();
-    format!("{CHECKS}{account}/{tag}?{query}")
+    format!("{CHECKS}{account}/{tag}?{}", query_of(holder).finish())
 }

@@ -11,12 +11,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use config::{Config, ObjectId, Secret};
+use form_urlencoded::Serializer;
 use parking_lot::RwLock;
 
 pub use ask::{FillBody, Gone, State};
 pub use checker::Heard;
 
 use crate::clock::Clock;
+use crate::store::Holder;
 
 /// A claim and its state, below this on a replica's port.
 pub const CLAIMS: &str = "/replica/v1/claims/";
@@ -76,4 +78,13 @@ impl Replica {
     pub fn address(&self) -> String {
         self.address.to_string()
     }
+}
+
+/// Who asks, as the query of a question names it.
+fn query_of(holder: &Holder) -> Serializer<'static, String> {
+    let mut query = Serializer::new(String::new());
+    query.append_pair("namespace", &holder.group.namespace);
+    query.append_pair("group", &holder.group.name);
+    query.append_pair("repository", holder.repository.as_str());
+    query
 }

@@ -20,6 +20,7 @@ use super::health::Health;
 use super::known::Staleness;
 use super::permits::Permits;
 use super::quota::Quota;
+use super::record_name;
 use super::token::Tokens;
 use crate::clock::{Clock, since};
 use crate::metrics::{Metrics, RateLimitLabels, UpstreamLabels};
@@ -31,6 +32,7 @@ pub struct Client {
     pub(super) upstream: Arc<Upstream>,
     pub(super) label: Arc<str>,
     name: Arc<str>,
+    record_name: String,
     pub(super) connector: Result<Connector, Reason>,
     pub(super) health: Health,
     pub(super) tokens: Tokens,
@@ -82,6 +84,7 @@ impl Client {
         }
         Self {
             name: upstream.id.name.as_str().into(),
+            record_name: record_name(&upstream),
             connector: Connector::new(&upstream, allowed),
             health: Health::new(clock.clone()),
             tokens: Tokens::new(),
@@ -106,6 +109,12 @@ impl Client {
     #[must_use]
     pub fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
+    }
+
+    /// Under which name replicas speak of this upstream and account.
+    #[must_use]
+    pub fn record_name(&self) -> &str {
+        &self.record_name
     }
 
     /// What upstream last said about its limit.
