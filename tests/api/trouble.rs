@@ -78,6 +78,7 @@ async fn settled(stage: &Stage) {
     stage.says("PullBinding", "ci", "Ready", "True", "Programmed").await;
     stage.says("DependencyProxy", "main", "Ready", "True", "AllReplicasReady").await;
     stage.says("DependencyProxyGroup", "child", "Ready", "True", "Programmed").await;
+    stage.says("DependencyProxyGroup", "other", "Ready", "True", "Programmed").await;
     stage.says("DependencyProxyGroup", "rival", "Accepted", "False", "PathConflict").await;
     stage.says("VirtualRegistry", "all", "Ready", "True", "Programmed").await;
 }
@@ -304,7 +305,8 @@ async fn an_operator_that_was_cut_off_from_the_api_server_for_a_minute_goes_on_w
     relay.pause();
     let paused = Instant::now();
     stage.apply(group("late", "team-b")).await;
-    let ended = tokio::time::timeout(Duration::from_secs(20), stage.operator.ended()).await;
+    // The lease ends up to 15 s after the last renewal; giving it back is tried for 5 s.
+    let ended = tokio::time::timeout(Duration::from_secs(40), stage.operator.ended()).await;
     assert!(ended.is_ok(), "it leads without a lease:\n{}", stage.operator.log());
     assert!(
         ended.is_ok_and(|status| !status.success()),

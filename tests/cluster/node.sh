@@ -103,6 +103,25 @@ cgroup() { # NAME
   done
 }
 
+# Says in $state/daemons where a daemon writes its process ID. On two processors, a container that starts on one node would
+# else hold up what a pod of the other one answers: who is in an idle cgroup makes room at once for who is not, and runc takes
+# what it starts out of it, into the pod's. SCHED_IDLE in place of it would go over to the pods, and make them wait for each
+# other. Where nobody may make such a cgroup, daemons stay where they are.
+daemons() {
+  local tree folder
+  echo /dev/null >"$state/daemons"
+  for tree in $(cgroup_trees); do
+    [ ! -e "$tree/cgroup.subtree_control" ] || echo +cpu 2>/dev/null >"$tree/cgroup.subtree_control" || true
+    folder=$tree/$prefix-daemons
+    mkdir -p "$folder"
+    if echo 1 2>/dev/null >"$folder/cpu.idle"; then
+      echo "$folder/cgroup.procs" >"$state/daemons"
+      return
+    fi
+    rmdir "$folder"
+  done
+}
+
 # Version 2 has one tree, version 1 one for each controller.
 cgroup_trees() { awk '$3 == "cgroup" || $3 == "cgroup2" {print $2}' /proc/mounts; }
 

@@ -20,23 +20,8 @@ start() { # NETWORK NAME CMD...
   shift 2
   # nsenter itself and no function, so that $! is the program.
   nsenter --net="/run/netns/$prefix-$network" setsid \
-    sh -c 'echo $$ >"$0"; exec "$@"' "$(daemons)" "$@" >"$state/log/$name.log" 2>&1 8>&- </dev/null &
+    sh -c 'echo $$ >"$0"; exec "$@"' "$(cat "$state/daemons")" "$@" >"$state/log/$name.log" 2>&1 8>&- </dev/null &
   echo $! >"$state/pid/$name"
-}
-
-# Where a daemon writes its process ID. On two processors, a container that starts on one node would else hold up what a pod
-# of the other one answers: who is in an idle cgroup makes room at once for who is not, and runc takes what it starts out of
-# it, into the pod's. SCHED_IDLE in place of it would go over to the pods, and make them wait for each other.
-daemons() {
-  local tree folder
-  for tree in $(cgroup_trees); do
-    [ ! -e "$tree/cgroup.subtree_control" ] || echo +cpu >"$tree/cgroup.subtree_control" 2>/dev/null || true
-    folder=$tree/$prefix-daemons
-    mkdir -p "$folder"
-    if echo 1 2>/dev/null >"$folder/cpu.idle"; then echo "$folder/cgroup.procs" && return; fi
-    rmdir "$folder"
-  done
-  echo /dev/null
 }
 
 # Ends a process of this cluster: its command line names the cluster's folder. Nothing of it is kept, so by force.

@@ -40,6 +40,8 @@ async fn the_folder_never_holds_more_than_its_bound_and_says_what_it_evicted() {
             for answer in join_all(pair.iter().map(|digest| client.blob("library/a", digest))).await {
                 assert_eq!(answer.bytes().len(), 2 * MIB);
             }
+            // What is not on the disk yet has its room, too.
+            settled(&proxy).await;
         }
     };
     let watch = async {
@@ -79,7 +81,7 @@ async fn clients_of_a_blob_that_is_larger_than_the_folder_share_one_get_and_noth
     let upstream = Upstream::start().await;
     let bytes = noise(1, 4 * MIB);
     let digest = upstream.blob("library/a", bytes.clone());
-    upstream.on("/blobs/").method(Method::GET).fault(Fault::Delay(Duration::from_millis(300)));
+    upstream.on("/blobs/").method(Method::GET).fault(Fault::Delay(Duration::from_millis(1500)));
     let proxy = proxy_of(&upstream, bound("1Mi")).await;
     let client = client(&proxy);
     for answer in join_all((0..8).map(|_| client.blob("library/a", digest))).await {

@@ -50,11 +50,15 @@ async fn a_groups_tag_is_checked_by_head_before_every_answer() {
 async fn concurrent_checks_of_a_tag_are_one_head() {
     let upstream = Upstream::start().await;
     let image = upstream.image("library/a", "1", &[]);
-    let proxy = builder(&upstream).start().await;
+    let patient = |d: &mut Documents| {
+        d.spec("RegistryUpstream", "upstream")["recheckBudgetMilliseconds"] = json!(10_000)
+    };
+    let proxy = builder(&upstream).edit(patient).start().await;
     let client = proxy.client();
     client.manifest("library/a", "1").await.bytes();
     upstream.forget();
-    upstream.on("/manifests/").fault(Fault::Delay(Duration::from_millis(300)));
+    // Long enough for all to arrive.
+    upstream.on("/manifests/").fault(Fault::Delay(Duration::from_millis(1500)));
     for answer in join_all((0..16).map(|_| client.manifest("library/a", "1"))).await {
         assert_eq!(answer.bytes(), &image.manifest);
     }

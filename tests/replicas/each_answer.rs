@@ -44,13 +44,19 @@ fn heads(it: &Instance) -> usize {
 /// begin its answer within the time for which it is waited, and then one more is sent.
 async fn heads_of_thirty(it: &Instance, pull: impl AsyncFn(&Client, usize, u64)) -> usize {
     let clients: Vec<_> = it.clients().into_iter().flat_map(|client| vec![client; 10]).collect();
-    let mut asked = Vec::new();
+    let mut fewest = usize::MAX;
     for tag in 0..3 {
         let before = heads(it);
         join_all(clients.iter().enumerate().map(|(number, client)| pull(client, number, tag))).await;
-        asked.push(heads(it) - before);
+        fewest = fewest.min(heads(it) - before);
+        if fewest > 1 {
+            // The one that was late is asked again when it has shown that it runs: replicas look for each other every 15 s,
+            // where that is due every 5 s of this machine.
+            it.advance(Duration::from_secs(20)).await;
+            tokio::time::sleep(Duration::from_secs(6)).await;
+        }
     }
-    asked.into_iter().min().unwrap_or_default()
+    fewest
 }
 
 #[tokio::test(flavor = "multi_thread")]

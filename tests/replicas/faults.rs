@@ -34,7 +34,7 @@ impl Halfway {
         let it = Instance::start().await;
         let bytes = noise(1, BYTES);
         let digest = it.upstream.blob("library/a", bytes.clone());
-        it.upstream.on(BLOB).method(Method::GET).fault(Fault::Throttle(3 * MIB as u64));
+        it.upstream.on(BLOB).method(Method::GET).fault(Fault::Throttle(3 * MIB as u64 / 2));
         let crowd = Crowd::begin(&it).await;
         let mut pulls = Vec::new();
         for replica in 0..3 {
@@ -67,7 +67,8 @@ impl Halfway {
 
 /// Waits until a third of the blob is at every replica; the one that has it from upstream.
 async fn leader(it: &Instance, digest: Digest) -> usize {
-    loop {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(60) {
         let mut leader = None;
         let mut far = 0;
         for (number, replica) in it.replicas.iter().enumerate() {
@@ -84,6 +85,7 @@ async fn leader(it: &Instance, digest: Digest) -> usize {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    panic!("no replica is seen while it downloads:\n{}", it.logs());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +124,7 @@ async fn when_the_downloading_replica_stands_still_the_others_go_on_without_it()
         "filling replica paused: {gets} GETs upstream (asked at most 2), 0 of 8 other pulls failed, all had ended after {after:.1?}"
     );
     // Three to five seconds until it counts as gone, and the rest of the blob.
-    assert!(after < Duration::from_secs(25), "{after:?}: {}", halfway.it.logs());
+    assert!(after < Duration::from_secs(40), "{after:?}: {}", halfway.it.logs());
     assert_eq!(gets, 2, "{}", halfway.it.logs());
     // The others pull on for as long as it stands still, and it comes back to a world that went on.
     tokio::time::sleep(STANDSTILL.saturating_sub(paused.elapsed())).await;

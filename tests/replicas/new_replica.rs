@@ -46,7 +46,8 @@ async fn a_first_pull_goes_to_the_bucket_and_back_twice_for_the_tag_and_once_for
     client.blob("library/a", image.config).await.bytes();
     times.push(began.elapsed());
     assert!(began.elapsed() < FAR * 5, "not four ways but {times:?}\n{}", it.logs());
-    assert_eq!(it.upstream.requests().len(), 2, "{:?}", it.upstream.requests());
+    // A token and a HEAD; another one where the replica that checks does not begin its answer at once.
+    assert!((2..=3).contains(&it.upstream.requests().len()), "{:?}", it.upstream.requests());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,7 +113,8 @@ async fn where_upstream_answers_no_head_another_group_downloads_for_itself() {
 async fn a_cold_image_costs_one_get_of_each_part_for_all_replicas() {
     let it = Instance::start().await;
     let image = it.upstream.image("library/a", "1", &[noise(1, MIB), noise(2, 1000)]);
-    it.upstream.on("/manifests/").fault(Fault::Delay(Duration::from_millis(200)));
+    // Long enough for all to find the tag cold.
+    it.upstream.on("/manifests/").fault(Fault::Delay(Duration::from_millis(1500)));
     join_all(it.clients().iter().map(|client| client.pull("library/a", "1"))).await;
     let gets = it.upstream.count(Method::GET, "/manifests/");
     assert_eq!(gets, 1, "{}", it.logs());
