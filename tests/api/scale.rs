@@ -75,7 +75,8 @@ async fn one_change_among_eight_thousand_objects_is_in_the_documents_within_a_se
         converged.as_millis(),
     );
     // Other tests of this binary have the processors at the same time.
-    assert!(time <= Duration::from_secs(5), "one change took {time:?} to the Secret");
+    let bound = Duration::from_secs(if release().is_some() { 2 } else { 3 });
+    assert!(times[0] <= bound, "one change took {times:?} to the Secret");
 }
 
 /// Waits until what every binding pulls with is in the documents: then they change no more.

@@ -169,8 +169,8 @@ async fn a_changed_document_is_in_every_pod_within_two_seconds() {
     }
     times.sort();
     harness::say!("a changed document in all of 3 pods: {times:?} (asked 2 s)");
-    // Two processors run both nodes: what is asked is printed, this is for who finds them busy.
-    assert!(times[1] <= Duration::from_secs(5), "{times:?}");
+    // Two processors run both nodes: two of the three may find them busy.
+    assert!(times[0] <= Duration::from_secs(2) && times[1] <= Duration::from_secs(5), "{times:?}");
     let after = instance.pods().await;
     assert_eq!(pods.len(), after.len(), "no pod was replaced");
     assert!(pods.iter().all(|pod| after.contains(pod)));
