@@ -92,9 +92,7 @@ Y
 cgroup() { # NAME
   local tree part
   for tree in $(cgroup_trees); do
-    if [ -e "$tree/cgroup.subtree_control" ]; then
-      sed 's/\w\+/+&/g' "$tree/cgroup.controllers" >"$tree/cgroup.subtree_control" 2>/dev/null || true
-    fi
+    controllers "$tree"
     mkdir -p "$tree/$prefix-$1"
     # Version 1 makes a cpuset empty, and nothing runs in it.
     if [ -e "$tree/cpuset.cpus" ]; then
@@ -111,7 +109,7 @@ daemons() {
   local tree folder
   echo /dev/null >"$state/daemons"
   for tree in $(cgroup_trees); do
-    [ ! -e "$tree/cgroup.subtree_control" ] || echo +cpu 2>/dev/null >"$tree/cgroup.subtree_control" || true
+    controllers "$tree"
     folder=$tree/$prefix-daemons
     mkdir -p "$folder"
     if echo 1 2>/dev/null >"$folder/cpu.idle"; then
@@ -120,6 +118,13 @@ daemons() {
     fi
     rmdir "$folder"
   done
+}
+
+# Version 2 gives controllers to those below only where somebody says so.
+controllers() { # TREE
+  if [ -e "$1/cgroup.subtree_control" ]; then
+    sed 's/\w\+/+&/g' "$1/cgroup.controllers" >"$1/cgroup.subtree_control" 2>/dev/null || true
+  fi
 }
 
 # Version 2 has one tree, version 1 one for each controller.
